@@ -1,0 +1,39 @@
+/// \file  How the contracts see memory: matrices of rows, and which (t, b, k) a row stands for.
+#pragma once
+#include <cstdint>
+
+namespace seqvae {
+
+/// A matrix by its rows: row r starts at data + r * stride. Stride 0: one row serves for all.
+/// A default-constructed one is "not given".
+template <class Real>
+struct Rows {
+  Real* data = nullptr;
+  std::int64_t stride = 0;  ///< elements from one row to the next
+
+  Rows() = default;
+  Rows(Real* data_, std::int64_t stride_) : data(data_), stride(stride_) {}
+  /// A matrix that may be written may be read.
+  operator Rows<const Real>() const { return {data, stride}; }
+  Real* operator[](std::int64_t row) const { return data + row * stride; }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+/// Sequences over time, in one of two layouts (times K particles: row = (row of t, b) * K + k).
+///
+///     padded  [T][B]  with lengths[B] (optional): row t * B + b
+///     packed  [R]     with offsets[T + 1], sequences sorted by length, longest first: step t owns
+///                     rows offsets[t] .. offsets[t + 1], sequence b of it stands at offsets[t] + b
+struct RowLayout {
+  std::int64_t T = 0;                     ///< steps; >= 0
+  std::int64_t B = 0;                     ///< sequences; >= 0
+  std::int64_t K = 1;                     ///< particles a sequence; >= 1
+  const std::int32_t* lengths = nullptr;  ///< [B]  padded only; clamped to 0..T; null: all T
+  const std::int32_t* offsets = nullptr;  ///< [T + 1]  given: packed; null: padded
+  std::int64_t t0 = 0;                    ///< time of step 0, where a call is a part of a sequence
+  const std::int32_t* origins = nullptr;  ///< [B]  added to a sequence's times; null: zeros
+
+  std::int64_t rows() const { return (offsets != nullptr ? offsets[T] : T * B) * K; }
+};
+
+}  // namespace seqvae
