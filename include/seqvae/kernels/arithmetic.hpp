@@ -32,6 +32,7 @@ struct GatedMixBackwardArgs {
   Rows<Real> grad_g, grad_a, grad_b;  ///< out [rows][D]
 };
 
+/// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
 void check(const MultiplyAddArgs<Real>& args);
 template <class Real>

@@ -53,6 +53,7 @@ struct LikelihoodMeanArgs {
   Rows<Real> mean;          ///< out [rows][D]
 };
 
+/// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
 void check(const LikelihoodArgs<Real>& args);
 template <class Real>

@@ -1,12 +1,15 @@
 /// \file  AdamW with clipping by the global norm, over one flat buffer of parameters.
 ///
-///     norm = sqrt(sum g^2);   g' = clamp(g, -clip_value, clip_value);  g' *= min(1, clip_norm /
-///     norm) g' += l2 p;  m = beta1 m + (1 - beta1) g';  v = beta2 v + (1 - beta2) g'^2 p -=
-///     learning_rate ( m / (1 - beta1^n) / (sqrt(v / (1 - beta2^n)) + epsilon) + weight_decay p )
+///     norm = sqrt(sum g^2)
+///     g' = clamp(g, -clip_value, clip_value) * min(1, clip_norm / (norm + 1e-6)) + l2 p
+///     m  = beta1 m + (1 - beta1) g',   v = beta2 v + (1 - beta2) g'^2
+///     p -= learning_rate ( m / (1 - beta1^n) / (sqrt(v / (1 - beta2^n)) + epsilon)
+///                          + weight_decay p )
 ///
 /// n counts the updates, this one included. Loshchilov & Hutter, arXiv:1711.05101; PyTorch's
-/// torch.optim.AdamW and, with l2 > 0, the coupled penalty of torch.optim.Adam. A norm that is not
-/// finite leaves parameters and moments as they are.
+/// torch.optim.AdamW after clip_grad_norm_ (whose 1e-6 this is) and, with l2 > 0, the coupled
+/// penalty of torch.optim.Adam. A norm that is not finite leaves parameters and moments as they
+/// are.
 #pragma once
 #include <cstdint>
 
@@ -28,12 +31,13 @@ struct AdamWArgs {
   double* norm = nullptr;  ///< out [1]  global norm before clipping; not finite: no update
 };
 
+/// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
 void check(const AdamWArgs<Real>& args);
 
 namespace cpu {
 template <class Real>
 void adamw(const AdamWArgs<Real>& args);
-}
+}  // namespace cpu
 
 }  // namespace seqvae

@@ -50,6 +50,7 @@ struct LstmCellBackwardArgs {
   Rows<Real> grad_c;                          ///< out [rows][H]
 };
 
+/// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
 void check(const GruCellArgs<Real>& args);
 template <class Real>

@@ -39,6 +39,7 @@ struct LogMeanExpBackwardArgs {
   Real* grad_x = nullptr;        ///< out [rows * K]
 };
 
+/// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
 void check(const SumOverTimeArgs<Real>& args);
 template <class Real>

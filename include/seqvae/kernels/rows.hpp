@@ -4,8 +4,13 @@
 
 namespace seqvae {
 
-/// A matrix by its rows: row r starts at data + r * stride. Stride 0: one row serves for all.
-/// A default-constructed one is "not given".
+/// A matrix by its rows: row r starts at data + r * stride. Stride 0: one row serves for all (to be
+/// read; where there are several rows to write, they may not overlap). A default-constructed one is
+/// "not given". Any alignment of elements will do.
+///
+/// An elementwise output may be an input of the same place and stride; apart from that outputs
+/// overlap nothing. Rows do not hang on each other: a call may be split by its rows, and each row's
+/// values are the same bits whatever its place, its stride and its neighbours.
 template <class Real>
 struct Rows {
   Real* data = nullptr;
@@ -20,6 +25,8 @@ struct Rows {
 };
 
 /// Sequences over time, in one of two layouts (times K particles: row = (row of t, b) * K + k).
+/// Steps first .. last of a packed layout are {T = last - first, offsets + first, t0 + first}, over
+/// the same matrices: rows are counted from offsets' own origin.
 ///
 ///     padded  [T][B]  with lengths[B] (optional): row t * B + b
 ///     packed  [R]     with offsets[T + 1], sequences sorted by length, longest first: step t owns

@@ -1,0 +1,52 @@
+#include "seqvae/kernels/arithmetic.hpp"
+
+#include "host/kernels/check_rows.hpp"
+
+namespace seqvae {
+
+template <class Real>
+void check(const MultiplyAddArgs<Real>& a) {
+  const char* where = "multiply_add";
+  require_size(a.rows, where, "rows");
+  require_size(a.D, where, "D");
+  require_input(a.a, a.rows > 0 && a.D > 0, where, "a");
+  require_optional_input(a.b, where, "b");
+  require_optional_input(a.c, where, "c");
+  require_output(a.y, a.rows, a.D, where, "y");
+}
+
+template <class Real>
+void check(const GatedMixArgs<Real>& a) {
+  const char* where = "gated_mix";
+  require_size(a.rows, where, "rows");
+  require_size(a.D, where, "D");
+  const bool some = a.rows > 0 && a.D > 0;
+  require_input(a.g, some, where, "g");
+  require_input(a.a, some, where, "a");
+  require_input(a.b, some, where, "b");
+  require_output(a.y, a.rows, a.D, where, "y");
+}
+
+template <class Real>
+void check(const GatedMixBackwardArgs<Real>& a) {
+  const char* where = "gated_mix_backward";
+  require_size(a.rows, where, "rows");
+  require_size(a.D, where, "D");
+  const bool some = a.rows > 0 && a.D > 0;
+  require_input(a.g, some, where, "g");
+  require_input(a.a, some, where, "a");
+  require_input(a.b, some, where, "b");
+  require_input(a.grad_y, some, where, "grad_y");
+  require_optional_output(a.grad_g, a.rows, a.D, where, "grad_g");
+  require_optional_output(a.grad_a, a.rows, a.D, where, "grad_a");
+  require_optional_output(a.grad_b, a.rows, a.D, where, "grad_b");
+}
+
+template void check(const MultiplyAddArgs<float>&);
+template void check(const MultiplyAddArgs<double>&);
+template void check(const GatedMixArgs<float>&);
+template void check(const GatedMixArgs<double>&);
+template void check(const GatedMixBackwardArgs<float>&);
+template void check(const GatedMixBackwardArgs<double>&);
+
+}  // namespace seqvae
