@@ -28,6 +28,11 @@ class ParameterTable {
   std::int32_t add(const std::string& name, std::int64_t rows, std::int64_t cols, Initialisation how);
   std::int32_t add_vector(const std::string& name, std::int64_t cols, Initialisation how);
 
+  /// Changes how a parameter starts.
+  void restart(std::int32_t index, Initialisation how) {
+    initial_[static_cast<std::size_t>(index)] = how;
+  }
+
   const std::vector<Parameter>& all() const { return parameters_; }
   const Parameter& operator[](std::int32_t index) const {
     return parameters_[static_cast<std::size_t>(index)];
