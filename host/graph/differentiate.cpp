@@ -12,7 +12,8 @@ namespace {
 
 class Reverse {
  public:
-  explicit Reverse(Graph& graph) : g_(graph), count_(graph.nodes.size()), adjoint_(count_, kNoNode) {
+  explicit Reverse(Graph& graph)
+      : g_(graph), count_(graph.nodes.size()), adjoint_(count_, kNoNode) {
     order_ = order_of_one_step(g_);
     active_.assign(count_, false);
   }
@@ -103,7 +104,8 @@ class Reverse {
   }
 
   // Adds columns of a wide gradient node to the inputs in turn.
-  void scatter(NodeId wide, const std::vector<NodeId>& inputs, const std::vector<std::int64_t>& widths) {
+  void scatter(NodeId wide, const std::vector<NodeId>& inputs,
+               const std::vector<std::int64_t>& widths) {
     std::int64_t begin = 0;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i] != kNoNode && at(active_, inputs[i])) {
@@ -128,9 +130,11 @@ class Reverse {
     return g_.add(std::move(all));
   }
 
-  void sink(Op op, ParameterView weight, ParameterView bias, std::int64_t D, std::vector<NodeId> inputs) {
+  void sink(Op op, ParameterView weight, ParameterView bias, std::int64_t D,
+            std::vector<NodeId> inputs) {
     Node node;
-    node.op = op, node.weight = weight, node.bias = bias, node.D = D, node.inputs = std::move(inputs);
+    node.op = op, node.weight = weight, node.bias = bias, node.D = D,
+    node.inputs = std::move(inputs);
     for (NodeId input : node.inputs) node.kind = join(node.kind, g_[input].kind);
     for (NodeId& input : node.inputs) input = broadcast(g_, input, node.kind);
     g_.sinks.push_back(g_.add(std::move(node)));
@@ -168,13 +172,17 @@ class Reverse {
         break;
       case Op::multiply_add:
         if (in[1] == kNoNode) {
-          add(in[0], node.alpha == 1 ? grad : add_multiply_add(g_, node.alpha, grad, kNoNode, 0, kNoNode));
+          add(in[0],
+              node.alpha == 1 ? grad : add_multiply_add(g_, node.alpha, grad, kNoNode, 0, kNoNode));
         } else {
-          if (at(active_, in[0])) add(in[0], add_multiply_add(g_, node.alpha, grad, in[1], 0, kNoNode));
-          if (at(active_, in[1])) add(in[1], add_multiply_add(g_, node.alpha, grad, in[0], 0, kNoNode));
+          if (at(active_, in[0]))
+            add(in[0], add_multiply_add(g_, node.alpha, grad, in[1], 0, kNoNode));
+          if (at(active_, in[1]))
+            add(in[1], add_multiply_add(g_, node.alpha, grad, in[0], 0, kNoNode));
         }
         if (in[2] != kNoNode) {
-          add(in[2], node.beta == 1 ? grad : add_multiply_add(g_, node.beta, grad, kNoNode, 0, kNoNode));
+          add(in[2],
+              node.beta == 1 ? grad : add_multiply_add(g_, node.beta, grad, kNoNode, 0, kNoNode));
         }
         break;
       case Op::gated_mix:
@@ -190,9 +198,9 @@ class Reverse {
       }
       case Op::lstm_cell: {
         const std::int64_t H = node.D / 6;
-        const NodeId back = unary(Op::lstm_cell_backward, node,
-                                  {id, in[1], add_slice(g_, grad, 0, H), add_slice(g_, grad, H, H)},
-                                  5 * H);
+        const NodeId back =
+            unary(Op::lstm_cell_backward, node,
+                  {id, in[1], add_slice(g_, grad, 0, H), add_slice(g_, grad, H, H)}, 5 * H);
         scatter(back, in, {4 * H, H});
         break;
       }
@@ -211,7 +219,8 @@ class Reverse {
         const std::int64_t D = g_[in[0]].D;
         std::vector<NodeId> inputs = in;
         inputs.push_back(grad);
-        const NodeId back = unary(Op::gaussian_kl_backward, node, inputs, static_cast<std::int64_t>(in.size()) * D);
+        const NodeId back =
+            unary(Op::gaussian_kl_backward, node, inputs, static_cast<std::int64_t>(in.size()) * D);
         scatter(back, in, std::vector<std::int64_t>(in.size(), D));
         break;
       }

@@ -28,7 +28,8 @@ class Arena {
  public:
   Real* reserve(std::int64_t elements) {
     if (elements > size_) {
-      memory_.reset(static_cast<Real*>(::operator new[](index(elements) * sizeof(Real), std::align_val_t{64})));
+      memory_.reset(static_cast<Real*>(
+          ::operator new[](index(elements) * sizeof(Real), std::align_val_t{64})));
       size_ = elements;
       std::fill_n(memory_.get(), elements, Real{0});
     }
@@ -90,7 +91,8 @@ struct Executor<Real>::Impl {
         plan(make_plan(scan)),
         shards(index(pool_.size())),
         places([](const Capacity& a, const Capacity& b) {
-          return std::tie(a.rows, a.sequences, a.particles) < std::tie(b.rows, b.sequences, b.particles);
+          return std::tie(a.rows, a.sequences, a.particles) <
+                 std::tie(b.rows, b.sequences, b.particles);
         }) {
     require(K >= 1, "Executor", "particles", K, ">= 1");
     // Carries read the step beside: before any node of their own step is computed.
@@ -127,10 +129,12 @@ struct Executor<Real>::Impl {
 
   void deal(const ScanBatch<Real>& batch) {
     const std::size_t B = batch.lengths.size();
-    require(batch.first_row.size() == B, "Executor", "first_row", batch.first_row.size(), "one a sequence");
-    require(batch.sequence_id.size() == B, "Executor", "sequence_id", batch.sequence_id.size(), "one a sequence");
-    require(batch.origin.empty() || batch.origin.size() == B, "Executor", "origin", batch.origin.size(),
-            "empty or one a sequence");
+    require(batch.first_row.size() == B, "Executor", "first_row", batch.first_row.size(),
+            "one a sequence");
+    require(batch.sequence_id.size() == B, "Executor", "sequence_id", batch.sequence_id.size(),
+            "one a sequence");
+    require(batch.origin.empty() || batch.origin.size() == B, "Executor", "origin",
+            batch.origin.size(), "empty or one a sequence");
     lengths.assign(batch.lengths.begin(), batch.lengths.end());
     order.resize(B), where.resize(B);
     std::iota(order.begin(), order.end(), 0);
@@ -141,7 +145,8 @@ struct Executor<Real>::Impl {
     for (Shard<Real>& shard : shards) shard.members.clear();
     for (std::size_t i = 0; i < B; ++i) {
       const std::size_t s = i % shards.size();
-      where[index(order[i])] = {static_cast<std::int32_t>(s), static_cast<std::int32_t>(shards[s].members.size())};
+      where[index(order[i])] = {static_cast<std::int32_t>(s),
+                                static_cast<std::int32_t>(shards[s].members.size())};
       shards[s].members.push_back(order[i]);
     }
     for (Shard<Real>& shard : shards) lay_out(shard, batch);
@@ -172,8 +177,8 @@ struct Executor<Real>::Impl {
     rows.offsets[index(rows.T)] = static_cast<std::int32_t>(row);
   }
 
-  Operand<Real> operand(const Shard<Real>& shard, const std::vector<std::int64_t>& offsets, NodeId id,
-                        Real* base) const {
+  Operand<Real> operand(const Shard<Real>& shard, const std::vector<std::int64_t>& offsets,
+                        NodeId id, Real* base) const {
     const Node& node = scan.graph[id];
     const Storage& s = plan.storage[index(id)];
     Operand<Real> o;
@@ -181,11 +186,13 @@ struct Executor<Real>::Impl {
     if (s.parameter) {
       const ParameterView& view = scan.graph[s.root].bias;
       // Read only: nothing writes to a parameter row.
-      o.data = const_cast<Real*>(values) + parameters[view.parameter].offset + view.begin + s.column;
+      o.data =
+          const_cast<Real*>(values) + parameters[view.parameter].offset + view.begin + s.column;
       return o;
     }
     o.data = base + offsets[index(s.root)] + s.column;
-    if (node.kind.base == RowKind::Base::step && !s.local) o.scale = node.kind.particles ? shard.rows.K : 1;
+    if (node.kind.base == RowKind::Base::step && !s.local)
+      o.scale = node.kind.particles ? shard.rows.K : 1;
     return o;
   }
 
@@ -202,8 +209,9 @@ struct Executor<Real>::Impl {
       instruction.node = &node;
       instruction.inputs.resize(node.inputs.size());
       for (std::size_t k = 0; k < node.inputs.size(); ++k) {
-        instruction.inputs[k] = node.inputs[k] == kNoNode ? Operand<Real>()
-                                                          : operand(shard, offsets, node.inputs[k], base);
+        instruction.inputs[k] = node.inputs[k] == kNoNode
+                                    ? Operand<Real>()
+                                    : operand(shard, offsets, node.inputs[k], base);
       }
       instruction.noise = {};
       if (node.op == Op::concat) instruction.placed = plan.placed[i];
@@ -236,8 +244,8 @@ struct Executor<Real>::Impl {
   }
 
   /// Rows of a step input, which stand sequence after sequence, into the shard's packed order.
-  void pack_rows(const Shard<Real>& shard, const ScanBatch<Real>& batch, const Real* from, std::int64_t D,
-                 Real* to) const {
+  void pack_rows(const Shard<Real>& shard, const ScanBatch<Real>& batch, const Real* from,
+                 std::int64_t D, Real* to) const {
     for (std::int64_t t = 0; t < shard.rows.T; ++t) {
       Real* out = to + shard.rows.offsets[index(t)] * D;
       for (std::int64_t b = 0; b < shard.rows.active(t); ++b) {
@@ -266,7 +274,8 @@ struct Executor<Real>::Impl {
         std::copy_n(from, D, to);
       } else if (node.kind.base == RowKind::Base::sequence) {
         for (std::int64_t b = 0; b < shard.rows.B; ++b) {
-          std::copy_n(from + shard.members[index(b)] * particles * D, particles * D, to + b * particles * D);
+          std::copy_n(from + shard.members[index(b)] * particles * D, particles * D,
+                      to + b * particles * D);
         }
       } else {
         pack_rows(shard, batch, from, D * particles, to);
@@ -274,14 +283,16 @@ struct Executor<Real>::Impl {
     }
   }
 
-  std::vector<std::vector<std::vector<Real>>> given_noise;  // of each shard, each binding: packed rows
+  std::vector<std::vector<std::vector<Real>>>
+      given_noise;  // of each shard, each binding: packed rows
 
   void fill_noise(std::size_t s, const ScanBatch<Real>& batch) {
     Shard<Real>& shard = shards[s];
     given_noise[s].resize(batch.noise.size());
     for (std::size_t i = 0; i < batch.noise.size(); ++i) {
       const auto found = latents.find(batch.noise[i].name);
-      if (found == latents.end()) throw InvalidArgument("Executor: no latent is called " + batch.noise[i].name);
+      if (found == latents.end())
+        throw InvalidArgument("Executor: no latent is called " + batch.noise[i].name);
       const Node& drawn = scan.graph[found->second];
       const std::int64_t particles = drawn.kind.particles ? K : 1, D = drawn.D;
       std::vector<Real>& rows = given_noise[s][i];
@@ -297,7 +308,8 @@ struct Executor<Real>::Impl {
       }
       for (Instruction<Real>& instruction : shard.instructions) {
         const Node& node = *instruction.node;
-        if ((node.op == Op::gaussian_sample || node.op == Op::gaussian_sample_backward) && node.site == drawn.site) {
+        if ((node.op == Op::gaussian_sample || node.op == Op::gaussian_sample_backward) &&
+            node.site == drawn.site) {
           instruction.noise = {rows.data(), D, step ? particles : 0, D, drawn.kind};
         }
       }
@@ -330,7 +342,8 @@ struct Executor<Real>::Impl {
     pool.run([&](int i) {
       const std::size_t s = index(i);
       Shard<Real>& shard = shards[s];
-      if (gradients != nullptr) std::fill_n(s == 0 ? gradients : shard.gradients.data(), size, Real{0});
+      if (gradients != nullptr)
+        std::fill_n(s == 0 ? gradients : shard.gradients.data(), size, Real{0});
       if (shard.rows.B == 0) return;
       fill_inputs(shard, batch);
       fill_noise(s, batch);
@@ -338,7 +351,8 @@ struct Executor<Real>::Impl {
     });
     if (gradients == nullptr || shards.size() == 1) return;
     pool.run([&](int i) {  // each thread adds up its share, shards in order
-      const std::size_t begin = size * index(i) / shards.size(), end = size * index(i + 1) / shards.size();
+      const std::size_t begin = size * index(i) / shards.size(),
+                        end = size * index(i + 1) / shards.size();
       for (std::size_t s = 1; s < shards.size(); ++s) {
         const Real* from = shards[s].gradients.data();
         for (std::size_t p = begin; p < end; ++p) gradients[p] += from[p];
@@ -351,14 +365,15 @@ struct Executor<Real>::Impl {
   std::int64_t rows_of(const Node& node) const {
     const std::int64_t particles = node.kind.particles ? K : 1;
     if (node.kind.base == RowKind::Base::shared) return 1;
-    if (node.kind.base == RowKind::Base::sequence) return static_cast<std::int64_t>(lengths.size()) * particles;
+    if (node.kind.base == RowKind::Base::sequence)
+      return static_cast<std::int64_t>(lengths.size()) * particles;
     return std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0}) * particles;
   }
 
   void copy_output(NodeId id, std::span<Real> out) const {
     const Node& node = scan.graph[id];
-    require(out.size() == index(rows_of(node) * node.D), "Executor", "elements of the output", out.size(),
-            fmt::format("{}", rows_of(node) * node.D));
+    require(out.size() == index(rows_of(node) * node.D), "Executor", "elements of the output",
+            out.size(), fmt::format("{}", rows_of(node) * node.D));
     const std::int64_t particles = node.kind.particles ? K : 1, D = node.D;
     Real* to = out.data();
     const auto copy_rows = [&](const Operand<Real>& from, std::int64_t row) {
@@ -377,14 +392,16 @@ struct Executor<Real>::Impl {
       if (node.kind.base == RowKind::Base::sequence) {
         copy_rows(from, b);
       } else {
-        for (std::int64_t t = 0; t < lengths[i]; ++t) copy_rows(from, shard.rows.offsets[index(t)] + b);
+        for (std::int64_t t = 0; t < lengths[i]; ++t)
+          copy_rows(from, shard.rows.offsets[index(t)] + b);
       }
     }
   }
 };
 
 template <class Real>
-Executor<Real>::Executor(Scan scan, const ParameterTable& parameters, ThreadPool& pool, std::int64_t particles)
+Executor<Real>::Executor(Scan scan, const ParameterTable& parameters, ThreadPool& pool,
+                         std::int64_t particles)
     : impl_(std::make_unique<Impl>(std::move(scan), parameters, pool, particles)) {}
 template <class Real>
 Executor<Real>::~Executor() = default;
@@ -400,7 +417,8 @@ void Executor<Real>::set_parameters(const Real* values) {
     for (std::size_t p = index(i); p < impl.packed.size(); p += impl.shards.size()) {
       Packed<Real>& packed = impl.packed[p];
       const Parameter& parameter = impl.parameters[packed.view.parameter];
-      packed.weights.pack(values + parameter.offset + packed.view.begin, parameter.cols, packed.transposed);
+      packed.weights.pack(values + parameter.offset + packed.view.begin, parameter.cols,
+                          packed.transposed);
     }
   });
 }

@@ -19,51 +19,96 @@ std::string to_string(RowKind kind) {
 
 const char* to_string(Op op) {
   switch (op) {
-    case Op::input: return "input";
-    case Op::parameter_row: return "parameter_row";
-    case Op::constant: return "constant";
-    case Op::noise_position: return "time";
-    case Op::absent: return "absent";
-    case Op::linear: return "linear";
-    case Op::linear_transposed: return "linear_transposed";
-    case Op::activation: return "activation";
-    case Op::activation_backward: return "activation_backward";
-    case Op::multiply_add: return "multiply_add";
-    case Op::gated_mix: return "gated_mix";
-    case Op::gated_mix_backward: return "gated_mix_backward";
-    case Op::gru_cell: return "gru_cell";
-    case Op::gru_cell_backward: return "gru_cell_backward";
-    case Op::lstm_cell: return "lstm_cell";
-    case Op::lstm_cell_backward: return "lstm_cell_backward";
-    case Op::gaussian_head: return "gaussian_head";
-    case Op::gaussian_head_backward: return "gaussian_head_backward";
-    case Op::gaussian_sample: return "gaussian_sample";
-    case Op::gaussian_sample_backward: return "gaussian_sample_backward";
-    case Op::gaussian_kl: return "gaussian_kl";
-    case Op::gaussian_kl_backward: return "gaussian_kl_backward";
-    case Op::gaussian_log_density: return "gaussian_log_density";
-    case Op::gaussian_log_density_backward: return "gaussian_log_density_backward";
-    case Op::likelihood: return "likelihood";
-    case Op::likelihood_backward: return "likelihood_backward";
-    case Op::likelihood_sample: return "likelihood_sample";
-    case Op::likelihood_mean: return "likelihood_mean";
-    case Op::slice: return "slice";
-    case Op::concat: return "concat";
-    case Op::carry: return "carry";
-    case Op::first: return "first";
-    case Op::last: return "last";
-    case Op::at_first: return "at_first";
-    case Op::at_last: return "at_last";
-    case Op::expand: return "expand";
-    case Op::sum_over_time: return "sum_over_time";
-    case Op::repeat: return "repeat";
-    case Op::sum_over_particles: return "sum_over_particles";
-    case Op::sum_over_rows: return "sum_over_rows";
-    case Op::log_mean_exp: return "log_mean_exp";
-    case Op::log_mean_exp_backward: return "log_mean_exp_backward";
-    case Op::stop_gradient: return "stop_gradient";
-    case Op::weight_gradient: return "weight_gradient";
-    case Op::row_gradient: return "row_gradient";
+    case Op::input:
+      return "input";
+    case Op::parameter_row:
+      return "parameter_row";
+    case Op::constant:
+      return "constant";
+    case Op::noise_position:
+      return "time";
+    case Op::absent:
+      return "absent";
+    case Op::linear:
+      return "linear";
+    case Op::linear_transposed:
+      return "linear_transposed";
+    case Op::activation:
+      return "activation";
+    case Op::activation_backward:
+      return "activation_backward";
+    case Op::multiply_add:
+      return "multiply_add";
+    case Op::gated_mix:
+      return "gated_mix";
+    case Op::gated_mix_backward:
+      return "gated_mix_backward";
+    case Op::gru_cell:
+      return "gru_cell";
+    case Op::gru_cell_backward:
+      return "gru_cell_backward";
+    case Op::lstm_cell:
+      return "lstm_cell";
+    case Op::lstm_cell_backward:
+      return "lstm_cell_backward";
+    case Op::gaussian_head:
+      return "gaussian_head";
+    case Op::gaussian_head_backward:
+      return "gaussian_head_backward";
+    case Op::gaussian_sample:
+      return "gaussian_sample";
+    case Op::gaussian_sample_backward:
+      return "gaussian_sample_backward";
+    case Op::gaussian_kl:
+      return "gaussian_kl";
+    case Op::gaussian_kl_backward:
+      return "gaussian_kl_backward";
+    case Op::gaussian_log_density:
+      return "gaussian_log_density";
+    case Op::gaussian_log_density_backward:
+      return "gaussian_log_density_backward";
+    case Op::likelihood:
+      return "likelihood";
+    case Op::likelihood_backward:
+      return "likelihood_backward";
+    case Op::likelihood_sample:
+      return "likelihood_sample";
+    case Op::likelihood_mean:
+      return "likelihood_mean";
+    case Op::slice:
+      return "slice";
+    case Op::concat:
+      return "concat";
+    case Op::carry:
+      return "carry";
+    case Op::first:
+      return "first";
+    case Op::last:
+      return "last";
+    case Op::at_first:
+      return "at_first";
+    case Op::at_last:
+      return "at_last";
+    case Op::expand:
+      return "expand";
+    case Op::sum_over_time:
+      return "sum_over_time";
+    case Op::repeat:
+      return "repeat";
+    case Op::sum_over_particles:
+      return "sum_over_particles";
+    case Op::sum_over_rows:
+      return "sum_over_rows";
+    case Op::log_mean_exp:
+      return "log_mean_exp";
+    case Op::log_mean_exp_backward:
+      return "log_mean_exp_backward";
+    case Op::stop_gradient:
+      return "stop_gradient";
+    case Op::weight_gradient:
+      return "weight_gradient";
+    case Op::row_gradient:
+      return "row_gradient";
   }
   return "?";
 }

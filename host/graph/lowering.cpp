@@ -14,11 +14,12 @@ template <class Real>
 struct Call {
   const Instruction<Real>& instruction;
   const ShardRows<Real>& shard;
-  std::int64_t t;      ///< -1: all steps
-  std::int64_t rows;   ///< of the node's own kind
+  std::int64_t t;     ///< -1: all steps
+  std::int64_t rows;  ///< of the node's own kind
 
   Rows<Real> at(const Operand<Real>& operand) const {
-    const std::int64_t first = t < 0 ? 0 : operand.scale * shard.offsets[static_cast<std::size_t>(t)];
+    const std::int64_t first =
+        t < 0 ? 0 : operand.scale * shard.offsets[static_cast<std::size_t>(t)];
     return {operand.data + first * operand.stride, operand.stride};
   }
   Rows<const Real> in(std::size_t i) const {
@@ -86,7 +87,8 @@ void carry(const Call<Real>& c, std::int64_t t) {
   std::int64_t other = node.backward_in_time ? t + 1 : t - 1;
   if (other >= 0 && other < shard.T) beside = std::min(shard.active(other) * K, here);
   const auto rows_at = [&](const Operand<Real>& operand, std::int64_t step) {
-    return Rows<Real>(operand.data + operand.scale * shard.offsets[static_cast<std::size_t>(step)] * operand.stride,
+    return Rows<Real>(operand.data + operand.scale * shard.offsets[static_cast<std::size_t>(step)] *
+                                         operand.stride,
                       operand.stride);
   };
   const Rows<Real> y = rows_at(c.instruction.output, t);
@@ -114,7 +116,8 @@ void edges(const Call<Real>& c, bool last, bool scatter) {
       if (!scatter) zero(K, D, from_row(to, b * K));
       continue;
     }
-    const std::int64_t row = (shard.offsets[static_cast<std::size_t>(last ? length - 1 : 0)] + b) * K;
+    const std::int64_t row =
+        (shard.offsets[static_cast<std::size_t>(last ? length - 1 : 0)] + b) * K;
     copy<Real>(K, D, from_row(from, scatter ? b * K : row), from_row(to, scatter ? row : b * K));
   }
 }
@@ -143,7 +146,8 @@ void gaussian(const Call<Real>& c) {
       cpu::gaussian_head<Real>({node.scale_map, shift, floor, rows, D, c.in(0), c.out()});
       break;
     case Op::gaussian_head_backward:
-      cpu::gaussian_head_backward<Real>({node.scale_map, shift, floor, rows, D, c.in(0), c.in(1), c.out()});
+      cpu::gaussian_head_backward<Real>(
+          {node.scale_map, shift, floor, rows, D, c.in(0), c.in(1), c.out()});
       break;
     case Op::gaussian_sample:
       cpu::gaussian_sample<Real>({D, noise_of(c), c.in(0), c.in(1), c.out()});
@@ -152,23 +156,39 @@ void gaussian(const Call<Real>& c) {
       cpu::gaussian_sample_backward<Real>({D, noise_of(c), c.in(0), c.in(1), {}, c.out()});
       break;
     case Op::gaussian_kl:
-      cpu::gaussian_kl<Real>({.rows = rows, .D = c.width(0),
-                              .mu_q = c.in(0), .logvar_q = c.in(1), .mu_p = c.in(2),
-                              .logvar_p = c.in(3), .kl = {}, .kl_sum = c.out()});
+      cpu::gaussian_kl<Real>({.rows = rows,
+                              .D = c.width(0),
+                              .mu_q = c.in(0),
+                              .logvar_q = c.in(1),
+                              .mu_p = c.in(2),
+                              .logvar_p = c.in(3),
+                              .kl = {},
+                              .kl_sum = c.out()});
       break;
     case Op::gaussian_kl_backward: {
       const std::int64_t n = D / 4;
-      cpu::gaussian_kl_backward<Real>({rows, n, c.in(0), c.in(1), c.in(2), c.in(3), {}, c.in(4),
-                                       c.out(0), c.out(n), c.out(2 * n), c.out(3 * n)});
+      cpu::gaussian_kl_backward<Real>({rows,
+                                       n,
+                                       c.in(0),
+                                       c.in(1),
+                                       c.in(2),
+                                       c.in(3),
+                                       {},
+                                       c.in(4),
+                                       c.out(0),
+                                       c.out(n),
+                                       c.out(2 * n),
+                                       c.out(3 * n)});
       break;
     }
     case Op::gaussian_log_density:
-      cpu::gaussian_log_density<Real>({rows, c.width(0), c.in(0), c.in(1), c.in(2), c.in(3), c.out()});
+      cpu::gaussian_log_density<Real>(
+          {rows, c.width(0), c.in(0), c.in(1), c.in(2), c.in(3), c.out()});
       break;
     default: {
       const std::int64_t n = D / 3;
-      cpu::gaussian_log_density_backward<Real>({rows, n, c.in(0), c.in(1), c.in(2), c.in(3), c.in(4),
-                                                c.out(0), c.out(n), c.out(2 * n)});
+      cpu::gaussian_log_density_backward<Real>(
+          {rows, n, c.in(0), c.in(1), c.in(2), c.in(3), c.in(4), c.out(0), c.out(n), c.out(2 * n)});
     }
   }
 }
@@ -200,8 +220,8 @@ void cells(const Call<Real>& c) {
     }
     default: {
       const std::int64_t H = node.D / 5;
-      cpu::lstm_cell_backward<Real>({rows, H, from(c.in(0), 2 * H), c.in(1), from(c.in(0), H), c.in(2),
-                                     c.in(3), c.out(0), c.out(4 * H)});
+      cpu::lstm_cell_backward<Real>({rows, H, from(c.in(0), 2 * H), c.in(1), from(c.in(0), H),
+                                     c.in(2), c.in(3), c.out(0), c.out(4 * H)});
     }
   }
 }
@@ -246,7 +266,8 @@ void dispatch(const Call<Real>& c) {
   switch (node.op) {
     case Op::linear:
     case Op::linear_transposed:
-      cpu::dense<Real>({rows, instruction.weights, c.in(0), instruction.bias, c.in(1), node.activation, c.out()});
+      cpu::dense<Real>({rows, instruction.weights, c.in(0), instruction.bias, c.in(1),
+                        node.activation, c.out()});
       break;
     case Op::activation:
       cpu::activation<Real>({node.activation, rows, D, c.in(0), c.out()});
@@ -263,7 +284,8 @@ void dispatch(const Call<Real>& c) {
       break;
     case Op::gated_mix_backward: {
       const std::int64_t n = D / 3;
-      cpu::gated_mix_backward<Real>({rows, n, c.in(0), c.in(1), c.in(2), c.in(3), c.out(0), c.out(n), c.out(2 * n)});
+      cpu::gated_mix_backward<Real>(
+          {rows, n, c.in(0), c.in(1), c.in(2), c.in(3), c.out(0), c.out(n), c.out(2 * n)});
       break;
     }
     case Op::gru_cell:
@@ -283,10 +305,12 @@ void dispatch(const Call<Real>& c) {
       gaussian(c);
       break;
     case Op::likelihood:
-      cpu::likelihood<Real>({node.likelihood, rows, c.width(2), c.in(0), c.in(1), c.in(2), c.out()});
+      cpu::likelihood<Real>(
+          {node.likelihood, rows, c.width(2), c.in(0), c.in(1), c.in(2), c.out()});
       break;
     case Op::likelihood_backward:
-      cpu::likelihood_backward<Real>({node.likelihood, rows, D, c.in(0), c.in(1), c.in(2), c.in(3), c.out()});
+      cpu::likelihood_backward<Real>(
+          {node.likelihood, rows, D, c.in(0), c.in(1), c.in(2), c.in(3), c.out()});
       break;
     case Op::likelihood_sample:
       cpu::likelihood_sample<Real>({node.likelihood, D, noise_of(c), c.in(0), c.out()});
@@ -309,16 +333,32 @@ void dispatch(const Call<Real>& c) {
         for (std::int64_t t = 0; t < c.shard.T; ++t) carry(c, t);
       }
       break;
-    case Op::first: edges(c, false, false); break;
-    case Op::last: edges(c, true, false); break;
-    case Op::at_first: edges(c, false, true); break;
-    case Op::at_last: edges(c, true, true); break;
-    case Op::expand: expand(c); break;
+    case Op::first:
+      edges(c, false, false);
+      break;
+    case Op::last:
+      edges(c, true, false);
+      break;
+    case Op::at_first:
+      edges(c, false, true);
+      break;
+    case Op::at_last:
+      edges(c, true, true);
+      break;
+    case Op::expand:
+      expand(c);
+      break;
     case Op::sum_over_rows:
-      cpu::sum_over_rows<Real>({c.shard.rows(instruction.inputs[0].kind, c.t), D, false, c.in(0), c.out().data});
+      cpu::sum_over_rows<Real>(
+          {c.shard.rows(instruction.inputs[0].kind, c.t), D, false, c.in(0), c.out().data});
       break;
     case Op::weight_gradient:
-      cpu::dense_weight_gradient<Real>({rows, D, c.width(1), c.in(0), c.in(1), true,
+      cpu::dense_weight_gradient<Real>({rows,
+                                        D,
+                                        c.width(1),
+                                        c.in(0),
+                                        c.in(1),
+                                        true,
                                         {instruction.gradient, instruction.gradient_stride}});
       break;
     case Op::row_gradient:

@@ -27,20 +27,20 @@ struct Instruction {
   Operand<Real> output;
   const cpu::PackedWeights<Real>* weights = nullptr;
   const Real* bias = nullptr;
-  Real* gradient = nullptr;              ///< sinks: first element in the gradient buffer
+  Real* gradient = nullptr;  ///< sinks: first element in the gradient buffer
   std::int64_t gradient_stride = 0;
-  Operand<Real> noise;                   ///< given in place of draws
-  std::vector<std::int32_t> placed;      ///< concat: 1 where the part was written in place
+  Operand<Real> noise;               ///< given in place of draws
+  std::vector<std::int32_t> placed;  ///< concat: 1 where the part was written in place
 };
 
 /// The sequences of a shard, longest first, and what keys their noise.
 template <class Real>
 struct ShardRows {
   std::int64_t T = 0, B = 0, K = 1;
-  std::vector<std::int32_t> offsets;      ///< [T + 1]
-  std::vector<std::int32_t> lengths;      ///< [B]
-  std::vector<std::int32_t> origins;      ///< [B]
-  std::vector<std::uint32_t> sequence_id; ///< [B]
+  std::vector<std::int32_t> offsets;       ///< [T + 1]
+  std::vector<std::int32_t> lengths;       ///< [B]
+  std::vector<std::int32_t> origins;       ///< [B]
+  std::vector<std::uint32_t> sequence_id;  ///< [B]
   std::uint64_t seed = 0, step = 0;
 
   std::int64_t active(std::int64_t t) const {  ///< sequences that have a step t

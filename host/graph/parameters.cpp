@@ -46,15 +46,19 @@ void ParameterTable::initialise_as(std::uint64_t seed, Real* values) const {
     Real* out = values + parameter.offset;
     for (std::int64_t i = 0; i < parameter.count(); ++i) {
       switch (how.kind) {
-        case Initialisation::Kind::zeros: break;
-        case Initialisation::Kind::constant: out[i] = static_cast<Real>(how.value); break;
+        case Initialisation::Kind::zeros:
+          break;
+        case Initialisation::Kind::constant:
+          out[i] = static_cast<Real>(how.value);
+          break;
         case Initialisation::Kind::identity:
           out[i] = i / parameter.cols == i % parameter.cols ? Real{1} : Real{0};
           break;
         case Initialisation::Kind::uniform: {
           // Site 255 is the initialisation's: no draw of a model stands there.
-          const Words words = philox({{static_cast<std::uint32_t>(i / 4), static_cast<std::uint32_t>(p),
-                                       0, 255u << 24}}, seed);
+          const Words words = philox(
+              {{static_cast<std::uint32_t>(i / 4), static_cast<std::uint32_t>(p), 0, 255u << 24}},
+              seed);
           const float u = uniform(words.w[i % 4]);
           out[i] = static_cast<Real>(how.value * (2.0 * u - 1.0));
           break;

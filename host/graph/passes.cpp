@@ -54,7 +54,8 @@ void share_common_subexpressions(Graph& graph) {
   std::vector<NodeId> with = identity(graph);
   for (NodeId id : order_of_one_step(graph)) {
     Node node = graph[id];
-    if (node.op == Op::carry || node.op == Op::weight_gradient || node.op == Op::row_gradient) continue;
+    if (node.op == Op::carry || node.op == Op::weight_gradient || node.op == Op::row_gradient)
+      continue;
     for (NodeId& input : node.inputs) {
       if (input != kNoNode) input = with[index(input)];
     }
@@ -83,12 +84,13 @@ void fuse(Graph& graph) {
 
   for (NodeId id : order_of_one_step(graph)) {
     Node& node = graph[id];
-    if (node.op == Op::multiply_add && node.alpha == 1 && node.beta == 1 && node.inputs[1] == kNoNode &&
-        node.inputs[2] != kNoNode) {
+    if (node.op == Op::multiply_add && node.alpha == 1 && node.beta == 1 &&
+        node.inputs[1] == kNoNode && node.inputs[2] != kNoNode) {
       for (int side : {0, 2}) {
         const NodeId product = node.inputs[static_cast<std::size_t>(side)];
         const NodeId other = node.inputs[static_cast<std::size_t>(2 - side)];
-        if (!may_take(product, id) || graph[product].inputs[1] != kNoNode || product == other) continue;
+        if (!may_take(product, id) || graph[product].inputs[1] != kNoNode || product == other)
+          continue;
         // The sum becomes the product: it stands where the sum stood, so `other` is ready.
         Node fused = graph[product];
         fused.inputs[1] = other;
@@ -119,7 +121,8 @@ void drop_dead(Graph& graph) {
     live[index(id)] = true;
     const Node& node = graph[id];
     if (node.op == Op::absent) {
-      throw InvalidArgument("graph: the step reads " + node.name + ", which a generated step does not have");
+      throw InvalidArgument("graph: the step reads " + node.name +
+                            ", which a generated step does not have");
     }
     for (NodeId input : node.inputs) {
       if (input != kNoNode) stack.push_back(input);

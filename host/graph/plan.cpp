@@ -90,7 +90,10 @@ Plan make_plan(const Scan& scan) {
     const Node& node = graph.nodes[i];
     const std::size_t root = index(plan.storage[i].root);
     const Region& mine = scan.schedule.regions[static_cast<std::size_t>(region(id))];
-    if (!mine.loop || node.kind.base != RowKind::Base::step || is_output[i]) local[root] = false;
+    const bool filled =
+        node.op == Op::input || node.op == Op::noise_position;  // for all steps at once
+    if (!mine.loop || node.kind.base != RowKind::Base::step || is_output[i] || filled)
+      local[root] = false;
     for (NodeId input : node.inputs) {
       if (input == kNoNode) continue;
       // A carry of a carry reads a value that its loop has written over.
@@ -108,7 +111,8 @@ Plan make_plan(const Scan& scan) {
     if (is_sink(node)) continue;
     const std::size_t root = index(plan.storage[i].root);
     // Inputs are packed before anything runs.
-    const bool early = node.op == Op::input || node.op == Op::constant || node.op == Op::noise_position;
+    const bool early =
+        node.op == Op::input || node.op == Op::constant || node.op == Op::noise_position;
     plan.first_use[root] = std::min(plan.first_use[root], early ? 0 : place[i]);
     plan.last_use[root] = std::max(plan.last_use[root], is_output[i] ? now : place[i]);
   }

@@ -9,11 +9,11 @@ namespace seqvae {
 
 /// Storage of a node, shared by its views.
 struct Storage {
-  std::int32_t root = -1;    ///< the node that owns the memory
-  std::int64_t column = 0;   ///< first column within the root's rows
-  std::int64_t stride = 0;   ///< columns of the root; 0 for one shared row
-  bool local = false;        ///< one step's rows only: reused by every step of its loop
-  bool parameter = false;    ///< stands in the parameter buffer
+  std::int32_t root = -1;   ///< the node that owns the memory
+  std::int64_t column = 0;  ///< first column within the root's rows
+  std::int64_t stride = 0;  ///< columns of the root; 0 for one shared row
+  bool local = false;       ///< one step's rows only: reused by every step of its loop
+  bool parameter = false;   ///< stands in the parameter buffer
 };
 
 /// What does not depend on sizes.

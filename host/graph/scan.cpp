@@ -32,10 +32,12 @@ class BoundBuilder {
     const bool particles = options_.trace.particles;
     const RowKind rows = RowKind::sequence(particles);
     NodeId log_likelihood = kNoNode, kl = kNoNode, penalty = kNoNode;
-    for (const Term& term : step_.observations()) accumulate(log_likelihood, over_time(term.value, rows));
+    for (const Term& term : step_.observations())
+      accumulate(log_likelihood, over_time(term.value, rows));
     for (const Term& term : step_.latents()) {
       accumulate(kl, over_time(term.value, rows));
-      const NodeId free = options_.free_nats > 0 ? at_least(term.value, options_.free_nats) : term.value;
+      const NodeId free =
+          options_.free_nats > 0 ? at_least(term.value, options_.free_nats) : term.value;
       accumulate(penalty, over_time(free, rows));
     }
     if (log_likelihood == kNoNode) throw InvalidArgument("step: nothing is observed");
@@ -49,7 +51,8 @@ class BoundBuilder {
     } else if (particles) {
       bound = mean_over_particles(bound), objective = mean_over_particles(objective);
     }
-    g_.outputs = {{"log_likelihood", log_likelihood}, {"kl", kl}, {"bound", bound}, {"objective", objective}};
+    g_.outputs = {
+        {"log_likelihood", log_likelihood}, {"kl", kl}, {"bound", bound}, {"objective", objective}};
     if (options_.gradient) {
       differentiate(g_, objective, add_input(g_, "seed", RowKind::shared(), 1));
     }
@@ -72,7 +75,8 @@ class BoundBuilder {
     if (g_[term].kind.base == RowKind::Base::shared) term = broadcast_rows(term, RowKind::step());
     if (g_[term].kind.base == RowKind::Base::step) {
       if (options_.weighted) {
-        term = add_multiply_add(g_, 1, term, add_input(g_, "weight", RowKind::step(), 1), 0, kNoNode);
+        term =
+            add_multiply_add(g_, 1, term, add_input(g_, "weight", RowKind::step(), 1), 0, kNoNode);
       }
       Node node;
       node.op = Op::sum_over_time, node.kind = {RowKind::Base::sequence, g_[term].kind.particles};
@@ -84,7 +88,8 @@ class BoundBuilder {
 
   NodeId at_least(NodeId kl, double nats) {
     const NodeId one = add_constant(g_, 1, 1);
-    const NodeId above = add_activation(g_, Activation::relu, add_multiply_add(g_, 1, kl, kNoNode, -nats, one));
+    const NodeId above =
+        add_activation(g_, Activation::relu, add_multiply_add(g_, 1, kl, kNoNode, -nats, one));
     return add_multiply_add(g_, 1, above, kNoNode, nats, one);
   }
 
@@ -97,7 +102,8 @@ class BoundBuilder {
   // The number of particles is a plan's: the division by it is an input.
   NodeId mean_over_particles(NodeId x) {
     Node node;
-    node.op = Op::sum_over_particles, node.kind = RowKind::sequence(), node.D = 1, node.inputs = {x};
+    node.op = Op::sum_over_particles, node.kind = RowKind::sequence(), node.D = 1,
+    node.inputs = {x};
     const NodeId share = add_input(g_, "one_over_particles", RowKind::shared(), 1);
     return add_multiply_add(g_, 1, g_.add(std::move(node)), share, 0, kNoNode);
   }
@@ -133,7 +139,8 @@ void add_states(Graph& graph, const Step& step, bool particles) {
       node.D = graph[value].D, node.inputs = {value};
       last = graph.add(std::move(node));
     }
-    graph.outputs.push_back({"start:" + name, broadcast(graph, last, RowKind::sequence(particles))});
+    graph.outputs.push_back(
+        {"start:" + name, broadcast(graph, last, RowKind::sequence(particles))});
   }
 }
 

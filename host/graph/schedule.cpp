@@ -85,9 +85,9 @@ bool direction_of_loop(const Graph& graph, const std::vector<NodeId>& nodes) {
       for (NodeId other : nodes) {
         if (graph[other].op == Op::carry) carries += " " + graph[other].name;
       }
-      throw InvalidArgument(fmt::format(
-          "graph: {} takes a whole sequence, yet lies on the cycle of the carries:{}",
-          to_string(node.op), carries));
+      throw InvalidArgument(
+          fmt::format("graph: {} takes a whole sequence, yet lies on the cycle of the carries:{}",
+                      to_string(node.op), carries));
     }
     if (node.op == Op::carry) (node.backward_in_time ? backward : forward) += " " + node.name;
   }
@@ -109,7 +109,8 @@ bool is_loop(const Graph& graph, const std::vector<NodeId>& nodes) {
 void sort_regions(const Graph& graph, Schedule& schedule) {
   const std::vector<NodeId> order = order_of_one_step(graph);
   std::vector<std::int32_t> place(graph.nodes.size());
-  for (std::size_t i = 0; i < order.size(); ++i) place[index(order[i])] = static_cast<std::int32_t>(i);
+  for (std::size_t i = 0; i < order.size(); ++i)
+    place[index(order[i])] = static_cast<std::int32_t>(i);
   for (Region& region : schedule.regions) {
     std::sort(region.nodes.begin(), region.nodes.end(),
               [&](NodeId a, NodeId b) { return place[index(a)] < place[index(b)]; });
@@ -123,9 +124,10 @@ Schedule without_hoisting(const Graph& graph, const std::vector<std::vector<Node
   std::map<std::int32_t, bool> direction;  // of the levels that have one
   std::int32_t highest = 0;
   for (const auto& nodes : groups) {
-    const bool step = graph[nodes[0]].kind.base == RowKind::Base::step &&
-                      graph[nodes[0]].op != Op::weight_gradient &&
-                      graph[nodes[0]].op != Op::row_gradient;
+    const Op op = graph[nodes[0]].op;
+    const bool whole = op == Op::weight_gradient || op == Op::row_gradient ||  // over all steps
+                       op == Op::at_first || op == Op::at_last;
+    const bool step = graph[nodes[0]].kind.base == RowKind::Base::step && !whole;
     std::int32_t here = step ? 1 : 0;  // odd levels are loops, even ones are not
     for (NodeId id : nodes) {
       for (NodeId input : graph[id].inputs) {
@@ -134,13 +136,12 @@ Schedule without_hoisting(const Graph& graph, const std::vector<std::vector<Node
         here = std::max(here, (below % 2 == 1) == step ? below : below + 1);
       }
     }
-    const bool has_carry =
-        std::any_of(nodes.begin(), nodes.end(), [&](NodeId id) { return graph[id].op == Op::carry; });
+    const bool has_carry = std::any_of(nodes.begin(), nodes.end(),
+                                       [&](NodeId id) { return graph[id].op == Op::carry; });
     if (has_carry) {
       const bool backward = direction_of_loop(graph, nodes);
       while (direction.contains(here) && direction[here] != backward) here += 2;
       direction[here] = backward;
-      // A lone carry reads its next at another step: that needs a level of its own direction.
     }
     for (NodeId id : nodes) level[index(id)] = here;
     highest = std::max(highest, here);
@@ -178,8 +179,8 @@ std::vector<NodeId> order_of_one_step(const Graph& graph) {
         const NodeId input = node.inputs[next++];
         if (input == kNoNode || state[index(input)] == done) continue;
         if (state[index(input)] == open) {
-          throw InvalidArgument("graph: a cycle at " + std::string(to_string(node.op)) + " " + node.name +
-                                " passes through no carry");
+          throw InvalidArgument("graph: a cycle at " + std::string(to_string(node.op)) + " " +
+                                node.name + " passes through no carry");
         }
         stack.push_back({input, 0});
         continue;
@@ -249,9 +250,11 @@ std::string describe(const Graph& graph, const Schedule& schedule,
       for (const ParameterView* view : {&node.weight, &node.bias}) {
         if (view->parameter < 0) continue;
         text += " " + parameter_names[static_cast<std::size_t>(view->parameter)];
-        if (view == &node.weight) text += fmt::format("[:, {}:{}]", view->begin, view->begin + view->cols);
+        if (view == &node.weight)
+          text += fmt::format("[:, {}:{}]", view->begin, view->begin + view->cols);
       }
-      if (node.op == Op::linear && node.activation != Activation::identity) text += " then activation";
+      if (node.op == Op::linear && node.activation != Activation::identity)
+        text += " then activation";
       if (!node.name.empty()) text += "  " + node.name;
       text += "\n";
     }

@@ -36,10 +36,14 @@ Emission::Kind parse_emission(const std::string& name) {
 
 const char* to_string(Emission::Kind kind) {
   switch (kind) {
-    case Emission::Kind::bernoulli: return "bernoulli";
-    case Emission::Kind::gaussian: return "gaussian";
-    case Emission::Kind::categorical: return "categorical";
-    case Emission::Kind::poisson: return "poisson";
+    case Emission::Kind::bernoulli:
+      return "bernoulli";
+    case Emission::Kind::gaussian:
+      return "gaussian";
+    case Emission::Kind::categorical:
+      return "categorical";
+    case Emission::Kind::poisson:
+      return "poisson";
   }
   return "?";
 }
@@ -121,8 +125,9 @@ Var Step::observed(const std::string& name, const Emission& emission) {
   } else {
     const NodeId logits = whole(*this, emission.logits);
     const Likelihood likelihood = emission.kind == Emission::Kind::bernoulli ? Likelihood::bernoulli
-                                  : emission.kind == Emission::Kind::poisson ? Likelihood::poisson
-                                                                             : Likelihood::categorical;
+                                  : emission.kind == Emission::Kind::poisson
+                                      ? Likelihood::poisson
+                                      : Likelihood::categorical;
     Node mean;
     mean.op = Op::likelihood_mean, mean.likelihood = likelihood, mean.D = options_.x_width;
     mean.inputs = {logits};
@@ -136,9 +141,8 @@ Var Step::observed(const std::string& name, const Emission& emission) {
     drawn_x_ = options_.draw_observations ? term.draw : term.mean;
   } else {
     const NodeId x = add_input(graph_, "x", RowKind::step(), options_.x_width);
-    const NodeId mask = options_.missing
-                            ? add_input(graph_, "x_mask", RowKind::step(), options_.x_width)
-                            : kNoNode;
+    const NodeId mask =
+        options_.missing ? add_input(graph_, "x_mask", RowKind::step(), options_.x_width) : kNoNode;
     Node score;
     score.D = 1;
     if (emission.kind == Emission::Kind::gaussian) {
@@ -155,7 +159,8 @@ Var Step::observed(const std::string& name, const Emission& emission) {
 
 Var Step::input(const std::string& name) {
   if (name == "controls") {
-    require(options_.controls_width > 0, "input", "controls", 0, "given where the model reads them");
+    require(options_.controls_width > 0, "input", "controls", 0,
+            "given where the model reads them");
     return var(add_input(graph_, name, RowKind::step(), options_.controls_width));
   }
   require(name == "x", "input", "name", name, "x or controls");
@@ -177,7 +182,8 @@ Var Step::previous_data() {
   const Var x = input("x");
   const auto shifted = [&](NodeId node, const std::string& label) {
     if (node == kNoNode) return kNoNode;
-    const NodeId carry = add_carry(graph_, label, RowKind::step(), options_.x_width, kNoNode, false);
+    const NodeId carry =
+        add_carry(graph_, label, RowKind::step(), options_.x_width, kNoNode, false);
     graph_[carry].inputs[0] = node;
     state_.push_back({label, node});
     return carry;
@@ -259,7 +265,8 @@ void Step::next_back(const std::string& name, const Var& value) {
 
 Var Step::final(const std::string& name) {
   const auto found = carries_.find(name);
-  if (found == carries_.end()) throw InvalidArgument("step: final of " + name + ", which is no carry");
+  if (found == carries_.end())
+    throw InvalidArgument("step: final of " + name + ", which is no carry");
   const Carry& carry = found->second;
   if (carry.next == kNoNode) throw InvalidArgument("step: final of " + name + " before its next");
   Node node;
@@ -320,7 +327,8 @@ NodeId whole(Step& s, const Var& x) {
   std::vector<NodeId> parts;
   for (const Var::Piece& piece : x.pieces) {
     if (piece.missing != kNoNode) {
-      throw InvalidArgument("step: a value that may be missing goes into linear, gru or lstm alone");
+      throw InvalidArgument(
+          "step: a value that may be missing goes into linear, gru or lstm alone");
     }
     parts.push_back(piece.value);
   }

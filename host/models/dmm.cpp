@@ -3,8 +3,13 @@
 namespace seqvae {
 
 io::Json DmmConfig::to_json() const {
-  return {{"z", z}, {"emission", emission}, {"transition", transition}, {"rnn", rnn},
-          {"encoder", encoder}, {"posterior", posterior}, {"augmented", augmented}};
+  return {{"z", z},
+          {"emission", emission},
+          {"transition", transition},
+          {"rnn", rnn},
+          {"encoder", encoder},
+          {"posterior", posterior},
+          {"augmented", augmented}};
 }
 
 DmmConfig DmmConfig::from_json(const io::JsonView& json) {
@@ -14,7 +19,8 @@ DmmConfig DmmConfig::from_json(const io::JsonView& json) {
   config.transition = json.at("transition").integer(1, 1 << 16);
   config.rnn = json.at("rnn").integer(1, 1 << 16);
   config.encoder = json.at("encoder").choice({"relu", "gru", "lstm"});
-  config.posterior = json.at("posterior").choice({"ST-R", "ST-L", "ST-LR", "MF-R", "MF-L", "MF-LR"});
+  config.posterior =
+      json.at("posterior").choice({"ST-R", "ST-L", "ST-LR", "MF-R", "MF-L", "MF-LR"});
   config.augmented = json.at("augmented").boolean();
   return config;
 }
@@ -31,9 +37,12 @@ Dmm::Dmm(const DmmConfig& config, const DataShape& shape) : Model(shape), config
 
   // Columns that may be missing come first: x_{t-1}, then z.
   const std::int64_t seen = past + z, gaps = config.augmented ? missing : 0;
-  emitter_ = nn::EmissionHead(p, "emitter", shape.emission, seen, {config.emission, config.emission}, x, gaps);
-  gate_ = nn::Mlp(p, "transition.gate", seen + u, {config.transition, z}, Activation::relu, false, gaps);
-  proposal_ = nn::Mlp(p, "transition.proposal", seen + u, {config.transition, z}, Activation::relu, false, gaps);
+  emitter_ = nn::EmissionHead(p, "emitter", shape.emission, seen,
+                              {config.emission, config.emission}, x, gaps);
+  gate_ = nn::Mlp(p, "transition.gate", seen + u, {config.transition, z}, Activation::relu, false,
+                  gaps);
+  proposal_ = nn::Mlp(p, "transition.proposal", seen + u, {config.transition, z}, Activation::relu,
+                      false, gaps);
   scale_ = nn::Linear(p, "transition.scale", z, z);
   linear_ = nn::Linear(p, "transition.linear", z, z).starts_as_identity(p);
   if (structured_) {
@@ -41,10 +50,12 @@ Dmm::Dmm(const DmmConfig& config, const DataShape& shape) : Model(shape), config
     zq0_ = p.add_vector("zq0", z, {});
   }
   out_ = nn::Linear(p, "combiner.out", config.rnn, 2 * z);
-  if (!structured_ && left_ && right_) out_forward_ = nn::Linear(p, "combiner.out_forward", config.rnn, 2 * z);
+  if (!structured_ && left_ && right_)
+    out_forward_ = nn::Linear(p, "combiner.out_forward", config.rnn, 2 * z);
   z0_ = p.add_vector("z0", z, {});
   if (right_) {
-    rnn_ = nn::Encoder(p, "rnn", cell, x + u, config.rnn, true, missing, p.add_vector("h0", config.rnn, {}));
+    rnn_ = nn::Encoder(p, "rnn", cell, x + u, config.rnn, true, missing,
+                       p.add_vector("h0", config.rnn, {}));
   }
   if (left_) {
     rnn_forward_ = nn::Encoder(p, "rnn_forward", cell, x + u, config.rnn, false, missing,
@@ -64,7 +75,9 @@ Gaussian Dmm::transition(Step& s, const Var& z) const {
 }
 
 Gaussian Dmm::infer(Step& s) const {
-  const auto gaussian = [&](const Var& out) { return gaussian_head(s, out, ScaleMap::softplus_std); };
+  const auto gaussian = [&](const Var& out) {
+    return gaussian_head(s, out, ScaleMap::softplus_std);
+  };
   Var x = s.input("x");
   if (shape_.controls_width > 0) x = concat({x, s.input("controls")});
   const Var r = right_ ? rnn_(s, x) : Var();

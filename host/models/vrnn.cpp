@@ -27,12 +27,15 @@ void Vrnn::step(Step& s) const {
   const auto with_controls = [&](Var v) {
     return shape_.controls_width > 0 ? concat({v, s.input("controls")}) : v;
   };
-  const auto gaussian = [&](const Var& out) { return gaussian_head(s, out, ScaleMap::softplus_std); };
+  const auto gaussian = [&](const Var& out) {
+    return gaussian_head(s, out, ScaleMap::softplus_std);
+  };
 
   const Var h = s.carry("h", config_.hidden);
   const Gaussian prior = gaussian(prior_(s, with_controls(h)));
   const Var x_features = phi_x_(s, s.input("x"));
-  const Var encoded = activation(s, Activation::relu, encoder_(s, with_controls(concat({x_features, h}))));
+  const Var encoded =
+      activation(s, Activation::relu, encoder_(s, with_controls(concat({x_features, h}))));
   const Var z = s.latent("z", prior, gaussian(encoder_out_(s, encoded)));
   const Var z_features = phi_z_(s, z);
   const Var x = s.observed("x", decoder_(s, with_controls(concat({z_features, h}))));

@@ -17,12 +17,13 @@ std::string beside(const std::string& weight, const char* other) {
 
 }  // namespace
 
-Linear::Linear(ParameterTable& table, const std::string& weight, const std::string& bias, std::int64_t in,
-               std::int64_t out, std::int64_t missing_columns, double bound)
+Linear::Linear(ParameterTable& table, const std::string& weight, const std::string& bias,
+               std::int64_t in, std::int64_t out, std::int64_t missing_columns, double bound)
     : in_(in), out_(out), missing_columns_(missing_columns) {
   weight_ = table.add(weight, out, in, uniform_of(bound));
   if (!bias.empty()) bias_ = table.add_vector(bias, out, uniform_of(bound));
-  if (missing_columns > 0) missing_ = table.add(beside(weight, "missing_"), out, missing_columns, {});
+  if (missing_columns > 0)
+    missing_ = table.add(beside(weight, "missing_"), out, missing_columns, {});
 }
 
 Linear::Linear(ParameterTable& table, const std::string& name, std::int64_t in, std::int64_t out,
@@ -47,7 +48,8 @@ Var Linear::operator()(Step& s, const Var& x) const {
     const std::int64_t D = g[piece.value].D;
     const auto plus = [&](NodeId node, ParameterView weight) {
       // The bias goes with the first part, which is the one that the recurrence feeds last.
-      const NodeId part = add_linear(g, node, weight, out_, sum == kNoNode ? bias : ParameterView{});
+      const NodeId part =
+          add_linear(g, node, weight, out_, sum == kNoNode ? bias : ParameterView{});
       sum = sum == kNoNode ? part : add_sum(g, sum, part);
     };
     plus(piece.value, {weight_, begin, D});
@@ -59,8 +61,9 @@ Var Linear::operator()(Step& s, const Var& x) const {
   return var(sum);
 }
 
-Mlp::Mlp(ParameterTable& table, const std::string& name, std::int64_t in, std::vector<std::int64_t> widths,
-         Activation between, bool activate_last, std::int64_t missing_columns)
+Mlp::Mlp(ParameterTable& table, const std::string& name, std::int64_t in,
+         std::vector<std::int64_t> widths, Activation between, bool activate_last,
+         std::int64_t missing_columns)
     : between_(between), activate_last_(activate_last) {
   for (std::size_t i = 0; i < widths.size(); ++i) {
     layers_.emplace_back(table, name + "." + std::to_string(2 * i), in, widths[i],
@@ -78,13 +81,14 @@ Var Mlp::operator()(Step& s, const Var& x) const {
   return y;
 }
 
-GruCell::GruCell(ParameterTable& table, const std::string& name, std::int64_t in, std::int64_t hidden,
-                 std::int64_t missing_columns, const std::string& suffix)
+GruCell::GruCell(ParameterTable& table, const std::string& name, std::int64_t in,
+                 std::int64_t hidden, std::int64_t missing_columns, const std::string& suffix)
     : H_(hidden) {
   const double bound = 1 / std::sqrt(static_cast<double>(hidden));
   input_ = Linear(table, name + ".weight_ih" + suffix, name + ".bias_ih" + suffix, in, 3 * hidden,
                   missing_columns, bound);
-  hidden_ = Linear(table, name + ".weight_hh" + suffix, name + ".bias_hh" + suffix, hidden, 3 * hidden, 0, bound);
+  hidden_ = Linear(table, name + ".weight_hh" + suffix, name + ".bias_hh" + suffix, hidden,
+                   3 * hidden, 0, bound);
 }
 
 Var GruCell::operator()(Step& s, const Var& x, const Var& h) const {
@@ -94,13 +98,14 @@ Var GruCell::operator()(Step& s, const Var& x, const Var& h) const {
   return slice(s, var(add_rowwise(s.graph(), std::move(cell))), 0, H_);
 }
 
-LstmCell::LstmCell(ParameterTable& table, const std::string& name, std::int64_t in, std::int64_t hidden,
-                   std::int64_t missing_columns, const std::string& suffix)
+LstmCell::LstmCell(ParameterTable& table, const std::string& name, std::int64_t in,
+                   std::int64_t hidden, std::int64_t missing_columns, const std::string& suffix)
     : H_(hidden) {
   const double bound = 1 / std::sqrt(static_cast<double>(hidden));
   input_ = Linear(table, name + ".weight_ih" + suffix, name + ".bias_ih" + suffix, in, 4 * hidden,
                   missing_columns, bound);
-  hidden_ = Linear(table, name + ".weight_hh" + suffix, name + ".bias_hh" + suffix, hidden, 4 * hidden, 0, bound);
+  hidden_ = Linear(table, name + ".weight_hh" + suffix, name + ".bias_hh" + suffix, hidden,
+                   4 * hidden, 0, bound);
 }
 
 LstmCell::State LstmCell::operator()(Step& s, const Var& x, const State& state) const {
@@ -111,13 +116,15 @@ LstmCell::State LstmCell::operator()(Step& s, const Var& x, const State& state) 
   return {slice(s, both, 0, H_), slice(s, both, H_, H_)};
 }
 
-RnnCell::RnnCell(ParameterTable& table, const std::string& name, std::int64_t in, std::int64_t hidden,
-                 Activation activation, std::int64_t missing_columns, const std::string& suffix)
+RnnCell::RnnCell(ParameterTable& table, const std::string& name, std::int64_t in,
+                 std::int64_t hidden, Activation activation, std::int64_t missing_columns,
+                 const std::string& suffix)
     : activation_(activation) {
   const double bound = 1 / std::sqrt(static_cast<double>(hidden));
-  input_ = Linear(table, name + ".weight_ih" + suffix, name + ".bias_ih" + suffix, in, hidden, missing_columns,
-                  bound);
-  hidden_ = Linear(table, name + ".weight_hh" + suffix, name + ".bias_hh" + suffix, hidden, hidden, 0, bound);
+  input_ = Linear(table, name + ".weight_ih" + suffix, name + ".bias_ih" + suffix, in, hidden,
+                  missing_columns, bound);
+  hidden_ = Linear(table, name + ".weight_hh" + suffix, name + ".bias_hh" + suffix, hidden, hidden,
+                   0, bound);
 }
 
 Var RnnCell::operator()(Step& s, const Var& x, const Var& h) const {
@@ -132,7 +139,8 @@ Encoder::Cell Encoder::parse(const std::string& name) {
 }
 
 Encoder::Encoder(ParameterTable& table, const std::string& name, Cell cell, std::int64_t in,
-                 std::int64_t hidden, bool backward_in_time, std::int64_t missing_columns, std::int32_t initial)
+                 std::int64_t hidden, bool backward_in_time, std::int64_t missing_columns,
+                 std::int32_t initial)
     : name_(name), cell_(cell), backward_(backward_in_time), H_(hidden), initial_(initial) {
   switch (cell) {
     case Cell::relu:
@@ -159,8 +167,12 @@ Var Encoder::operator()(Step& s, const Var& x) const {
   const Var h = open(name_, start);
   Var now;
   switch (cell_) {
-    case Cell::relu: now = rnn_(s, x, h); break;
-    case Cell::gru: now = gru_(s, x, h); break;
+    case Cell::relu:
+      now = rnn_(s, x, h);
+      break;
+    case Cell::gru:
+      now = gru_(s, x, h);
+      break;
     case Cell::lstm: {
       const LstmCell::State state = lstm_(s, x, {h, open(name_ + ".cell", {})});
       close(name_ + ".cell", state.c);
@@ -172,8 +184,9 @@ Var Encoder::operator()(Step& s, const Var& x) const {
   return now;
 }
 
-EmissionHead::EmissionHead(ParameterTable& table, const std::string& name, Emission::Kind kind, std::int64_t in,
-                           const std::vector<std::int64_t>& hidden, std::int64_t D, std::int64_t missing_columns)
+EmissionHead::EmissionHead(ParameterTable& table, const std::string& name, Emission::Kind kind,
+                           std::int64_t in, const std::vector<std::int64_t>& hidden, std::int64_t D,
+                           std::int64_t missing_columns)
     : kind_(kind) {
   std::vector<std::int64_t> widths = hidden;
   widths.push_back(kind == Emission::Kind::gaussian ? 2 * D : D);

@@ -38,15 +38,19 @@ inline io::Json configuration_of(const json& c) {
   io::Json ours;
   if (c["model"] == "dmm") {
     const std::string encoder = c["encoder"];
-    ours = {{"z", c["z"].get<int>()}, {"emission", c["emission_width"].get<int>()},
-            {"transition", c["transition_width"].get<int>()}, {"rnn", c["rnn_width"].get<int>()},
+    ours = {{"z", c["z"].get<int>()},
+            {"emission", c["emission_width"].get<int>()},
+            {"transition", c["transition_width"].get<int>()},
+            {"rnn", c["rnn_width"].get<int>()},
             {"encoder", encoder == "rnn_relu" ? "relu" : encoder},
             {"posterior", c["posterior"].get<std::string>()}};
   } else if (c["model"] == "vrnn") {
     ours = {{"hidden", c["hidden"].get<int>()}, {"z", c["z"].get<int>()}};
   } else {
-    ours = {{"z", c["z"].get<int>()}, {"encoder", c["encoder_width"].get<int>()},
-            {"decoder", c["decoder_width"].get<int>()}, {"emission", c["emission_width"].get<int>()}};
+    ours = {{"z", c["z"].get<int>()},
+            {"encoder", c["encoder_width"].get<int>()},
+            {"decoder", c["decoder_width"].get<int>()},
+            {"emission", c["emission_width"].get<int>()}};
   }
   return ours;
 }
@@ -67,7 +71,8 @@ std::vector<Real> parameters_of(const Model& model, const json& values) {
   std::vector<Real> flat_values(static_cast<std::size_t>(model.parameters().size()), Real{0});
   for (const Parameter& p : model.parameters().all()) {
     const std::vector<double> v = flat(values.at(p.name));
-    if (static_cast<std::int64_t>(v.size()) != p.count()) throw std::runtime_error("count of " + p.name);
+    if (static_cast<std::int64_t>(v.size()) != p.count())
+      throw std::runtime_error("count of " + p.name);
     for (std::size_t i = 0; i < v.size(); ++i) {
       flat_values[static_cast<std::size_t>(p.offset) + i] = static_cast<Real>(v[i]);
     }
@@ -77,7 +82,8 @@ std::vector<Real> parameters_of(const Model& model, const json& values) {
 
 /// [T][B][K][D], padded and time-major, to rows sequence after sequence.
 template <class Real>
-std::vector<Real> by_sequence(const std::vector<double>& padded, const std::vector<int>& lengths, std::int64_t D) {
+std::vector<Real> by_sequence(const std::vector<double>& padded, const std::vector<int>& lengths,
+                              std::int64_t D) {
   std::vector<Real> rows;
   const std::int64_t B = static_cast<std::int64_t>(lengths.size());
   for (std::int64_t b = 0; b < B; ++b) {
@@ -134,8 +140,9 @@ struct OracleRun {
     one_over_particles = Real{1} / static_cast<Real>(K);
     gradients.resize(values.size());
     batch.lengths = lengths, batch.first_row = first_row, batch.sequence_id = ids;
-    batch.bindings = {{"x", x.data()}, {"x_mask", mask.data()}, {"x_missing", missing.data()},
-                      {"beta", &beta}, {"seed", &seed}, {"one_over_particles", &one_over_particles}};
+    batch.bindings = {
+        {"x", x.data()}, {"x_mask", mask.data()}, {"x_missing", missing.data()},
+        {"beta", &beta}, {"seed", &seed},         {"one_over_particles", &one_over_particles}};
     batch.noise = {{"z", noise.data()}};
   }
 

@@ -27,7 +27,8 @@ class PyTorchOracle : public testing::TestWithParam<OracleCase> {
  protected:
   static void expect_close(double actual, double expected, double scale, const std::string& what) {
     const double bound = 1e-10 * std::max(scale, 1.0);
-    ASSERT_LE(std::abs(actual - expected), bound) << what << ": " << actual << " against " << expected;
+    ASSERT_LE(std::abs(actual - expected), bound)
+        << what << ": " << actual << " against " << expected;
   }
 
   static void compare(const json& c, bool hoist, int threads) {
@@ -37,7 +38,8 @@ class PyTorchOracle : public testing::TestWithParam<OracleCase> {
     const std::vector<double> bound = executor.output("bound");
     const std::vector<double> expected = flat(c.contains("bound") ? c["bound"] : c["elbo"]);
     ASSERT_EQ(bound.size(), expected.size());
-    for (std::size_t b = 0; b < bound.size(); ++b) expect_close(bound[b], expected[b], std::abs(expected[b]), "bound");
+    for (std::size_t b = 0; b < bound.size(); ++b)
+      expect_close(bound[b], expected[b], std::abs(expected[b]), "bound");
     if (!c.contains("bound")) {
       const std::vector<double> kl = executor.output("kl"), want = flat(c["kl"]);
       for (std::size_t b = 0; b < kl.size(); ++b) expect_close(kl[b], want[b], want[b], "kl");
@@ -47,8 +49,9 @@ class PyTorchOracle : public testing::TestWithParam<OracleCase> {
       double scale = 0;
       for (double g : gradient) scale = std::max(scale, std::abs(g));
       for (std::int64_t i = 0; i < p.count(); ++i) {
-        expect_close(run.gradients[static_cast<std::size_t>(p.offset + i)], gradient[static_cast<std::size_t>(i)],
-                     scale, p.name + "[" + std::to_string(i) + "]");
+        expect_close(run.gradients[static_cast<std::size_t>(p.offset + i)],
+                     gradient[static_cast<std::size_t>(i)], scale,
+                     p.name + "[" + std::to_string(i) + "]");
       }
     }
   }
@@ -58,13 +61,14 @@ TEST_P(PyTorchOracle, AgreesOnBoundsAndGradients) { compare(GetParam().content, 
 TEST_P(PyTorchOracle, AgreesWithoutHoisting) { compare(GetParam().content, false, 1); }
 TEST_P(PyTorchOracle, AgreesOnThreeThreads) { compare(GetParam().content, true, 3); }
 
-INSTANTIATE_TEST_SUITE_P(Stored, PyTorchOracle, testing::ValuesIn(all_cases()), [](const auto& info) {
-  std::string name = info.param.label;
-  for (char& c : name) {
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-  }
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Stored, PyTorchOracle, testing::ValuesIn(all_cases()),
+                         [](const auto& info) {
+                           std::string name = info.param.label;
+                           for (char& c : name) {
+                             if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+                           }
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace seqvae::test

@@ -2,9 +2,9 @@
 ///
 /// The sequences of a batch are sorted by length, longest first, and dealt in turn to shards, one a
 /// thread. A shard packs its rows (kernels/rows.hpp), runs every region of the schedule over them,
-/// and needs no other shard: there is no barrier inside a step. Gradients of the shards are added in
-/// a fixed order. All values of a shard stand in one arena, planned by liveness for a capacity of
-/// rows and sequences; a batch that fits allocates nothing.
+/// and needs no other shard: there is no barrier inside a step. Gradients of the shards are added
+/// in a fixed order. All values of a shard stand in one arena, planned by liveness for a capacity
+/// of rows and sequences; a batch that fits allocates nothing.
 #pragma once
 #include <memory>
 #include <span>
@@ -43,7 +43,8 @@ template <class Real>
 class Executor {
  public:
   /// The pool must outlive the executor. \throws InvalidArgument where the graph cannot run.
-  Executor(Scan scan, const ParameterTable& parameters, ThreadPool& pool, std::int64_t particles = 1);
+  Executor(Scan scan, const ParameterTable& parameters, ThreadPool& pool,
+           std::int64_t particles = 1);
   ~Executor();
   Executor(Executor&&) noexcept;
 

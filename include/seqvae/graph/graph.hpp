@@ -47,18 +47,18 @@ enum class Op : std::uint8_t {
   noise_position,  ///< time of each row, from 0
   absent,          ///< x of a step that is being generated: an error where a live node reads it
   // Affine maps. inputs: x, addend (optional).
-  linear,            ///< act(x W^T + bias + addend)
-  linear_transposed, ///< x W + addend: the input gradient of linear
+  linear,             ///< act(x W^T + bias + addend)
+  linear_transposed,  ///< x W + addend: the input gradient of linear
   // Elementwise.
-  activation,          ///< inputs: x
-  activation_backward, ///< inputs: y, grad_y
-  multiply_add,        ///< alpha a (.) b + beta c; inputs: a, b (optional), c (optional)
-  gated_mix,           ///< (1 - g) a + g b; inputs: g, a, b
-  gated_mix_backward,  ///< [grad_g | grad_a | grad_b]; inputs: g, a, b, grad_y
-  gru_cell,            ///< [h' | r z n]; inputs: a, q, h
-  gru_cell_backward,   ///< [grad_a | grad_q | grad_h]; inputs: gru_cell, q, h, grad_h'
-  lstm_cell,           ///< [h' | c' | i f g o]; inputs: a, c
-  lstm_cell_backward,  ///< [grad_a | grad_c]; inputs: lstm_cell, c, grad_[h' | c']
+  activation,           ///< inputs: x
+  activation_backward,  ///< inputs: y, grad_y
+  multiply_add,         ///< alpha a (.) b + beta c; inputs: a, b (optional), c (optional)
+  gated_mix,            ///< (1 - g) a + g b; inputs: g, a, b
+  gated_mix_backward,   ///< [grad_g | grad_a | grad_b]; inputs: g, a, b, grad_y
+  gru_cell,             ///< [h' | r z n]; inputs: a, q, h
+  gru_cell_backward,    ///< [grad_a | grad_q | grad_h]; inputs: gru_cell, q, h, grad_h'
+  lstm_cell,            ///< [h' | c' | i f g o]; inputs: a, c
+  lstm_cell_backward,   ///< [grad_a | grad_c]; inputs: lstm_cell, c, grad_[h' | c']
   // Gaussians and likelihoods.
   gaussian_head,                  ///< inputs: raw
   gaussian_head_backward,         ///< inputs: raw, grad_logvar
@@ -76,16 +76,16 @@ enum class Op : std::uint8_t {
   slice,   ///< columns begin .. begin + D of x
   concat,  ///< columns of all inputs
   // Time and particles.
-  carry,            ///< inputs: next, start (optional: zeros)
-  first,            ///< a sequence's first step: step -> sequence
-  last,             ///< a sequence's last step: step -> sequence
-  at_first,         ///< the transposes of both: sequence -> step, zero elsewhere
+  carry,     ///< inputs: next, start (optional: zeros)
+  first,     ///< a sequence's first step: step -> sequence
+  last,      ///< a sequence's last step: step -> sequence
+  at_first,  ///< the transposes of both: sequence -> step, zero elsewhere
   at_last,
-  expand,           ///< sequence -> step: the same row at every step
-  sum_over_time,    ///< step -> sequence
-  repeat,           ///< one row -> K particles
+  expand,         ///< sequence -> step: the same row at every step
+  sum_over_time,  ///< step -> sequence
+  repeat,         ///< one row -> K particles
   sum_over_particles,
-  sum_over_rows,    ///< sequence or step -> shared
+  sum_over_rows,          ///< sequence or step -> shared
   log_mean_exp,           ///< sequence with particles -> sequence; inputs: x
   log_mean_exp_backward,  ///< inputs: x, grad_y
   stop_gradient,
@@ -112,11 +112,11 @@ struct Node {
   Activation activation = Activation::identity;
   ScaleMap scale_map = ScaleMap::exp;
   Likelihood likelihood = Likelihood::bernoulli;
-  double alpha = 1, beta = 1;    ///< multiply_add; constant: alpha; head: shift, floor
-  std::int64_t begin = 0;        ///< slice
-  std::uint32_t site = 0;        ///< draws
-  bool backward_in_time = false; ///< carry
-  std::string name;              ///< input, carry; a label elsewhere
+  double alpha = 1, beta = 1;     ///< multiply_add; constant: alpha; head: shift, floor
+  std::int64_t begin = 0;         ///< slice
+  std::uint32_t site = 0;         ///< draws
+  bool backward_in_time = false;  ///< carry
+  std::string name;               ///< input, carry; a label elsewhere
 };
 
 /// A value of the graph that is asked for by name.

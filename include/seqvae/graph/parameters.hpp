@@ -25,7 +25,8 @@ struct Initialisation {
 class ParameterTable {
  public:
   /// Index of a new parameter. \throws InvalidArgument on a name that is taken.
-  std::int32_t add(const std::string& name, std::int64_t rows, std::int64_t cols, Initialisation how);
+  std::int32_t add(const std::string& name, std::int64_t rows, std::int64_t cols,
+                   Initialisation how);
   std::int32_t add_vector(const std::string& name, std::int64_t cols, Initialisation how);
 
   /// Changes how a parameter starts.
@@ -37,8 +38,8 @@ class ParameterTable {
   const Parameter& operator[](std::int32_t index) const {
     return parameters_[static_cast<std::size_t>(index)];
   }
-  std::int64_t size() const { return size_; }    ///< elements of the flat buffer, gaps included
-  std::int64_t count() const;                    ///< parameters proper
+  std::int64_t size() const { return size_; }  ///< elements of the flat buffer, gaps included
+  std::int64_t count() const;                  ///< parameters proper
   std::vector<std::string> names() const;
 
   /// Initial values, drawn by Philox from `seed` and the parameter's place in the table.

@@ -9,7 +9,8 @@ namespace seqvae {
 /// "grad:" + its name. The adjoint of a carry is a carry in the other direction of time, so a
 /// recurrence's gradient is a recurrence, and weight gradients hang on no recurrence at all.
 /// `seed` must have the output's kind and width, or be shared.
-void differentiate(Graph& graph, NodeId output, NodeId seed, const std::vector<NodeId>& wanted = {});
+void differentiate(Graph& graph, NodeId output, NodeId seed,
+                   const std::vector<NodeId>& wanted = {});
 
 /// Equal nodes become one. Draws are equal only at one site, carries never.
 void share_common_subexpressions(Graph& graph);

@@ -15,11 +15,11 @@ enum class Bound { elbo, iwae };
 struct ScanOptions {
   TraceOptions trace;
   Bound bound = Bound::elbo;
-  bool gradient = false;   ///< of the objective, to every parameter
-  bool weighted = false;   ///< rows count by the input "weight" [R][1]: 0 for a part's past
-  double free_nats = 0;    ///< objective: max(free_nats, KL_t) a step
-  bool paths = false;      ///< also each latent's draw and posterior, and the emission, per step
-  bool states = false;     ///< also what a generate scan continues from
+  bool gradient = false;  ///< of the objective, to every parameter
+  bool weighted = false;  ///< rows count by the input "weight" [R][1]: 0 for a part's past
+  double free_nats = 0;   ///< objective: max(free_nats, KL_t) a step
+  bool paths = false;     ///< also each latent's draw and posterior, and the emission, per step
+  bool states = false;    ///< also what a generate scan continues from
   bool hoist = true;
 };
 

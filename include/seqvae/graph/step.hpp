@@ -55,10 +55,10 @@ struct TraceOptions {
 /// One latent or observation of a traced step.
 struct Term {
   std::string name;
-  NodeId value = kNoNode;    ///< [1] kl (or log q - log p), or the log-likelihood
-  NodeId draw = kNoNode;     ///< the latent's draw, or the observation's in generate mode
-  NodeId mean = kNoNode;     ///< the posterior's mean; the emission's mean
-  NodeId logvar = kNoNode;   ///< of the posterior; of a Gaussian emission
+  NodeId value = kNoNode;   ///< [1] kl (or log q - log p), or the log-likelihood
+  NodeId draw = kNoNode;    ///< the latent's draw, or the observation's in generate mode
+  NodeId mean = kNoNode;    ///< the posterior's mean; the emission's mean
+  NodeId logvar = kNoNode;  ///< of the posterior; of a Gaussian emission
   bool global = false;
 };
 
@@ -70,7 +70,8 @@ class Step {
   /// \name The words of a step.
   /// \{
 
-  /// Draws from the posterior and records its KL divergence from the prior; generate: from the prior.
+  /// Draws from the posterior and records its KL divergence from the prior; generate: from the
+  /// prior.
   Var latent(const std::string& name, const Gaussian& prior, const Gaussian& posterior);
   /// The data "x", whose log-likelihood is recorded; generate: a draw (or the mean).
   Var observed(const std::string& name, const Emission& emission);
@@ -159,7 +160,8 @@ Var zeros(Step& s, std::int64_t n);
 /// N(0, I) over n dimensions.
 Gaussian standard_normal(Step& s, std::int64_t n);
 /// mu and the raw scale side by side in one value of 2 n columns.
-Gaussian gaussian_head(Step& s, const Var& mu_and_raw, ScaleMap map, double shift = 0, double floor = 0);
+Gaussian gaussian_head(Step& s, const Var& mu_and_raw, ScaleMap map, double shift = 0,
+                       double floor = 0);
 Var gaussian_head_logvar(Step& s, const Var& raw, ScaleMap map, double shift = 0, double floor = 0);
 /// \}
 

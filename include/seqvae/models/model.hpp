@@ -44,9 +44,10 @@ class Model {
 /// One row of the registry.
 struct ModelEntry {
   std::string name;
-  std::string summary;      ///< one line
-  io::Json configuration;   ///< every key with its default
-  std::function<std::unique_ptr<Model>(const io::JsonView& configuration, const DataShape& shape)> make;
+  std::string summary;     ///< one line
+  io::Json configuration;  ///< every key with its default
+  std::function<std::unique_ptr<Model>(const io::JsonView& configuration, const DataShape& shape)>
+      make;
 };
 
 /// All deep models, by name. (lgssm, the exact one, is models/lgssm.hpp.)

@@ -1,4 +1,5 @@
-/// \file  The variational RNN of Chung, Kastner, Dinh, Goel, Courville and Bengio (arXiv:1506.02216).
+/// \file  The variational RNN of Chung, Kastner, Dinh, Goel, Courville and Bengio
+/// (arXiv:1506.02216).
 ///
 ///     prior     p(z_t | h_{t-1})              = N(prior(h))
 ///     posterior q(z_t | x_t, h_{t-1})         = N(encoder_out(relu(encoder([phi_x(x_t), h]))))

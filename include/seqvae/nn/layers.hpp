@@ -8,8 +8,8 @@
 namespace seqvae::nn {
 
 /// y = W x + b, and where x may be missing y = W (m x) + V (1 - m) + b: V is "missing_weight"
-/// beside "weight", starts at zero, and is made only where `missing_columns` > 0. A concatenation is
-/// mapped part by part, so that the parts that do not depend on a recurrence leave it.
+/// beside "weight", starts at zero, and is made only where `missing_columns` > 0. A concatenation
+/// is mapped part by part, so that the parts that do not depend on a recurrence leave it.
 class Linear {
  public:
   Linear() = default;
@@ -31,13 +31,14 @@ class Linear {
   std::int64_t in_ = 0, out_ = 0, missing_columns_ = 0;
 };
 
-/// Linear layers with an activation between, and one after the last where asked for. Names are those
-/// of a torch.nn.Sequential: NAME.0, NAME.2, ... each activation taking a number.
+/// Linear layers with an activation between, and one after the last where asked for. Names are
+/// those of a torch.nn.Sequential: NAME.0, NAME.2, ... each activation taking a number.
 class Mlp {
  public:
   Mlp() = default;
-  Mlp(ParameterTable& table, const std::string& name, std::int64_t in, std::vector<std::int64_t> widths,
-      Activation between, bool activate_last = false, std::int64_t missing_columns = 0);
+  Mlp(ParameterTable& table, const std::string& name, std::int64_t in,
+      std::vector<std::int64_t> widths, Activation between, bool activate_last = false,
+      std::int64_t missing_columns = 0);
 
   Var operator()(Step& s, const Var& x) const;
 
@@ -98,8 +99,9 @@ class Encoder {
 
   Encoder() = default;
   /// `initial`: the learned start of h, "h0" of NAME's owner; else zeros.
-  Encoder(ParameterTable& table, const std::string& name, Cell cell, std::int64_t in, std::int64_t hidden,
-          bool backward_in_time, std::int64_t missing_columns, std::int32_t initial = -1);
+  Encoder(ParameterTable& table, const std::string& name, Cell cell, std::int64_t in,
+          std::int64_t hidden, bool backward_in_time, std::int64_t missing_columns,
+          std::int32_t initial = -1);
   /// h_t over the sequence, one row a step.
   Var operator()(Step& s, const Var& x) const;
   /// The carry that holds h: for Step::final.
@@ -123,7 +125,8 @@ class EmissionHead {
   /// hidden: widths of the hidden layers; D columns of x. gaussian: mu and raw in 2 D columns, the
   /// map exp, so that the last layer's bias starts a variance near 1.
   EmissionHead(ParameterTable& table, const std::string& name, Emission::Kind kind, std::int64_t in,
-               const std::vector<std::int64_t>& hidden, std::int64_t D, std::int64_t missing_columns = 0);
+               const std::vector<std::int64_t>& hidden, std::int64_t D,
+               std::int64_t missing_columns = 0);
   Emission operator()(Step& s, const Var& features) const;
 
  private:
