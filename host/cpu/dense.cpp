@@ -2,7 +2,6 @@
 #include "seqvae/kernels/dense.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "host/cpu/product.hpp"
@@ -11,8 +10,8 @@
 namespace seqvae::cpu {
 namespace {
 
-// Rows that meet a panel before the next one is read: 12 whole tiles.
-constexpr std::int64_t kBlockRows = 12 * kTileRows;
+// Rows that meet a panel before the next one is read: 12 tiles of the widest vectors.
+constexpr std::int64_t kBlockRows = 120;
 
 template <class Real>
 std::int64_t panel_count(std::int64_t N) {
@@ -23,16 +22,6 @@ template <class Real>
 std::int64_t packed_columns(std::int64_t N) {
   const std::int64_t last = panel_count<Real>(N) - 1;
   return last * kPanelColumns<Real> + panel_width<Real>(N, last);
-}
-
-// At most kCount values; kCount of them, the usual case, without a call.
-template <std::int64_t kCount, class Real>
-void copy_upto(const Real* from, std::int64_t count, Real* to) {
-  if (count >= kCount) {
-    std::memcpy(to, from, kCount * sizeof(Real));
-  } else {
-    std::copy_n(from, count, to);
-  }
 }
 
 }  // namespace
@@ -120,49 +109,36 @@ void dense(const DenseArgs<Real>& a) {
   }
 }
 
-// Here rows are summed over: a block of 128 of them is K of the inner loops, x its panels, and
-// grad_y, transposed, its rows.
+// Here rows are summed over: a block of them is K of the inner loops, columns of x are its panels
+// where they lie, and grad_y, transposed, its rows.
 template <class Real>
 void dense_weight_gradient(const DenseWeightGradientArgs<Real>& a) {
   check(a);
-  constexpr std::int64_t kSummed = 256, kTiles = 16, kColumns = kPanelColumns<Real>;
-  struct Scratch {
-    alignas(64) Real tiles[kTiles][kSummed][kTileRows];
-    alignas(64) Real panel[kSummed * kColumns];
-  };
-  thread_local Scratch own;
-  auto& [tiles, panel] = own;
+  constexpr std::int64_t kSummed = 128, kRows = 160, kColumns = kPanelColumns<Real>;
   if (a.M == 0 && !a.accumulate) {
     for (std::int64_t n = 0; n < a.N; ++n) std::fill_n(a.grad_W[n], a.K, Real{0});
   }
+  alignas(64) Real last_panel[kSummed * kColumns];
   for (std::int64_t row = 0; row < a.M; row += kSummed) {
-    const std::int64_t summed = std::min(kSummed, a.M - row);
-    for (std::int64_t n0 = 0; n0 < a.N; n0 += kTiles * kTileRows) {
-      const std::int64_t n1 = std::min(n0 + kTiles * kTileRows, a.N);
-      for (std::int64_t r = 0; r < summed; ++r) {
-        const Real* from = a.grad_y[row + r];
-        for (std::int64_t n = n0; n < n1; n += kTileRows) {
-          copy_upto<kTileRows>(from + n, n1 - n, tiles[(n - n0) / kTileRows][r]);
-        }
-      }
+    PanelProduct<Real> p;
+    p.K = std::min(kSummed, a.M - row);
+    for (std::int64_t n = 0; n < a.N; n += kRows) {
+      p.rows = std::min(kRows, a.N - n);
+      p.x = {a.grad_y[row] + n, a.grad_y.stride};
       for (std::int64_t k = 0; k < a.K; k += kColumns) {
-        const std::int64_t columns = std::min(kColumns, a.K - k);
-        const std::int64_t width = panel_width<Real>(a.K, k / kColumns);
-        for (std::int64_t r = 0; r < summed; ++r) {
-          copy_upto<kColumns>(a.x[row + r] + k, columns, panel + r * width);
+        p.columns = std::min(kColumns, a.K - k);
+        p.panel = a.x[row] + k;
+        p.width = a.x.stride;
+        if (p.columns < kColumns) {  // whole vectors would reach past the last row
+          p.width = panel_width<Real>(a.K, k / kColumns);
+          p.panel = last_panel;
+          for (std::int64_t r = 0; r < p.K; ++r) {
+            std::copy_n(a.x[row + r] + k, p.columns, last_panel + r * p.width);
+          }
         }
-        for (std::int64_t n = n0; n < n1; n += kTileRows) {
-          PanelProduct<Real> p;
-          p.rows = std::min(kTileRows, n1 - n);
-          p.K = summed;
-          p.columns = columns;
-          p.width = width;
-          p.panel = panel;
-          p.x.data = tiles[(n - n0) / kTileRows][0];
-          p.y = {a.grad_W[n] + k, a.grad_W.stride};
-          if (a.accumulate || row > 0) p.addend = p.y;
-          interleaved_product(p);
-        }
+        p.y = {a.grad_W[n] + k, a.grad_W.stride};
+        if (a.accumulate || row > 0) p.addend = p.y;
+        transposed_product(p);
       }
     }
   }

@@ -7,7 +7,6 @@
 #define HWY_TARGET_INCLUDE "host/cpu/product.cpp"
 #include <hwy/foreach_target.h>
 // foreach_target stands first
-#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
@@ -17,13 +16,15 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Accumulators a tile may have: two vectors a row, and registers to spare for weights and x.
 #if HWY_TARGET <= HWY_AVX3
-constexpr int kMostRows = kTileRows;
+constexpr int kMostRows = 10;
 #else
 constexpr int kMostRows = 5;
 #endif
 
-// How far ahead of its use a panel is fetched: 2 KiB hide L3's latency (measured).
-constexpr std::int64_t kPrefetchBytes = 2048;
+// How far ahead of its use a packed panel is fetched: 2 KiB hide L3's latency (measured).
+// Transposed, both operands lie in rows far apart, which the hardware does not foresee: the rows
+// after the last are fetched to L2, for they are the next block's.
+constexpr std::size_t kPrefetchBytes = 2048;
 
 template <class D, class Real = hn::TFromD<D>>
 HWY_INLINE hn::Vec<D> load_first(D d, const Real* from, std::int64_t count) {
@@ -63,14 +64,14 @@ HWY_INLINE void finish(D d, hn::Vec<D> sum, const Real* bias, const Real* addend
 }
 
 // kRows rows from row0, kVectors vectors of columns from column0.
-template <int kRows, int kVectors, bool kInterleaved, class D, class Real = hn::TFromD<D>>
+template <int kRows, int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
 HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t column0) {
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   hn::Vec<D> sums[kRows][kVectors];
   const Real* x[kRows];
   HWY_UNROLL(10)
   for (int r = 0; r < kRows; ++r) {
-    x[r] = kInterleaved ? p.x.data : p.x[row0 + r];
+    x[r] = kTransposed ? p.x.data + row0 + r : p.x[row0 + r];
     HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(d);
     // What is written last is asked for first.
@@ -85,15 +86,23 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
     hn::Vec<D> w[kVectors];
     HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) {
-      w[v] = hn::Load(d, panel + v * lanes);
-      hwy::Prefetch(panel + v * lanes + kPrefetchBytes / static_cast<std::int64_t>(sizeof(Real)));
+      w[v] = hn::LoadU(d, panel + v * lanes);
+      const Real* later =
+          panel + v * lanes +
+          (kTransposed ? p.K * p.width : static_cast<std::int64_t>(kPrefetchBytes / sizeof(Real)));
+      __builtin_prefetch(later, 0, kTransposed ? 2 : 3);
     }
     panel += p.width;
     HWY_UNROLL(10)
     for (int r = 0; r < kRows; ++r) {
-      const auto factor = hn::Set(d, kInterleaved ? x[r][k * kTileRows + r] : x[r][k]);
+      // Transposed, one pointer serves: the rows stand side by side.
+      const auto factor = hn::Set(d, kTransposed ? x[0][r] : x[r][k]);
       HWY_UNROLL(2)
       for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(factor, w[v], sums[r][v]);
+    }
+    if (kTransposed) {
+      __builtin_prefetch(x[0] + p.K * p.x.stride, 0, 2);
+      x[0] += p.x.stride;
     }
   }
   HWY_UNROLL(10)
@@ -108,65 +117,63 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
   }
 }
 
-template <int kVectors, bool kInterleaved, class D, class Real = hn::TFromD<D>>
+template <int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
 void tile_of(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t rows,
              std::int64_t column0) {
   static_assert(kMostRows == 5 || kMostRows == 10);
   switch (rows) {
     case 1:
-      return tile<1, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<1, kVectors, kTransposed>(d, p, row0, column0);
     case 2:
-      return tile<2, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<2, kVectors, kTransposed>(d, p, row0, column0);
     case 3:
-      return tile<3, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<3, kVectors, kTransposed>(d, p, row0, column0);
     case 4:
-      return tile<4, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<4, kVectors, kTransposed>(d, p, row0, column0);
     case 5:
-      return tile<5, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<5, kVectors, kTransposed>(d, p, row0, column0);
 #if HWY_TARGET <= HWY_AVX3
     case 6:
-      return tile<6, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<6, kVectors, kTransposed>(d, p, row0, column0);
     case 7:
-      return tile<7, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<7, kVectors, kTransposed>(d, p, row0, column0);
     case 8:
-      return tile<8, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<8, kVectors, kTransposed>(d, p, row0, column0);
     case 9:
-      return tile<9, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<9, kVectors, kTransposed>(d, p, row0, column0);
     case 10:
-      return tile<10, kVectors, kInterleaved>(d, p, row0, column0);
+      return tile<10, kVectors, kTransposed>(d, p, row0, column0);
 #endif
   }
 }
 
 // Rows in tiles of equal height, as nearly as may be.
-template <int kVectors, bool kInterleaved, class D, class Real = hn::TFromD<D>>
-void columns_of(D d, PanelProduct<Real> p, std::int64_t column0) {
+template <int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
+void columns_of(D d, const PanelProduct<Real>& p, std::int64_t column0) {
   const std::int64_t tiles = (p.rows + kMostRows - 1) / kMostRows;
-  const Real* x = p.x.data;
   for (std::int64_t t = 0; t < tiles; ++t) {
     const std::int64_t begin = p.rows * t / tiles, end = p.rows * (t + 1) / tiles;
-    if (kInterleaved) p.x.data = x + begin;
-    tile_of<kVectors, kInterleaved>(d, p, begin, end - begin, column0);
+    tile_of<kVectors, kTransposed>(d, p, begin, end - begin, column0);
   }
 }
 
-template <bool kInterleaved, class Real>
+template <bool kTransposed, class Real>
 void product(const PanelProduct<Real>& p) {
   const hn::CappedTag<Real, 64 / sizeof(Real)> d;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t column = 0; column < p.columns; column += 2 * lanes) {
     if (p.width - column >= 2 * lanes) {
-      columns_of<2, kInterleaved>(d, p, column);
+      columns_of<2, kTransposed>(d, p, column);
     } else {
-      columns_of<1, kInterleaved>(d, p, column);
+      columns_of<1, kTransposed>(d, p, column);
     }
   }
 }
 
 void panel_float(const PanelProduct<float>& p) { product<false>(p); }
 void panel_double(const PanelProduct<double>& p) { product<false>(p); }
-void interleaved_float(const PanelProduct<float>& p) { product<true>(p); }
-void interleaved_double(const PanelProduct<double>& p) { product<true>(p); }
+void transposed_float(const PanelProduct<float>& p) { product<true>(p); }
+void transposed_double(const PanelProduct<double>& p) { product<true>(p); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace seqvae::cpu
@@ -177,16 +184,14 @@ namespace seqvae::cpu {
 
 HWY_EXPORT(panel_float);
 HWY_EXPORT(panel_double);
-HWY_EXPORT(interleaved_float);
-HWY_EXPORT(interleaved_double);
+HWY_EXPORT(transposed_float);
+HWY_EXPORT(transposed_double);
 
 void panel_product(const PanelProduct<float>& p) { HWY_DYNAMIC_DISPATCH(panel_float)(p); }
 void panel_product(const PanelProduct<double>& p) { HWY_DYNAMIC_DISPATCH(panel_double)(p); }
-void interleaved_product(const PanelProduct<float>& p) {
-  HWY_DYNAMIC_DISPATCH(interleaved_float)(p);
-}
-void interleaved_product(const PanelProduct<double>& p) {
-  HWY_DYNAMIC_DISPATCH(interleaved_double)(p);
+void transposed_product(const PanelProduct<float>& p) { HWY_DYNAMIC_DISPATCH(transposed_float)(p); }
+void transposed_product(const PanelProduct<double>& p) {
+  HWY_DYNAMIC_DISPATCH(transposed_double)(p);
 }
 
 }  // namespace seqvae::cpu

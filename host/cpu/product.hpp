@@ -17,9 +17,6 @@ constexpr std::int64_t panel_width(std::int64_t N, std::int64_t panel) {
   return N - panel * whole <= whole / 2 ? whole / 2 : whole;
 }
 
-/// Rows of a tile of x that stands interleaved, [K][kTileRows].
-inline constexpr std::int64_t kTileRows = 10;
-
 ///     y[r][j] = sum_k x[r][k] panel[k][j] + bias[j] + addend[r][j],   j < columns
 /// Each element is one chain of fused multiply-adds in order of k, begun at zero: the same bits
 /// for each number of rows and each place among them.
@@ -27,8 +24,8 @@ template <class Real>
 struct PanelProduct {
   std::int64_t rows = 0, K = 0;
   std::int64_t columns = 0;     // 1 .. width
-  std::int64_t width = 0;       // of the panel in memory, a whole one or half of it
-  const Real* panel = nullptr;  // [K][width]  64-byte aligned
+  std::int64_t width = 0;       // of the panel in memory; whole vectors of it are read
+  const Real* panel = nullptr;  // [K][width]
   Rows<const Real> x;           // [rows][K]
   const Real* bias = nullptr;   // [columns]  optional
   Rows<const Real> addend;      // [rows][columns]  optional; may be y
@@ -38,8 +35,8 @@ struct PanelProduct {
 void panel_product(const PanelProduct<float>& product);
 void panel_product(const PanelProduct<double>& product);
 
-/// The same for 1 .. kTileRows rows of an x that stands interleaved: x.data[k * kTileRows + r].
-void interleaved_product(const PanelProduct<float>& product);
-void interleaved_product(const PanelProduct<double>& product);
+/// The same where x stands transposed, x.data[k * x.stride + r], and the panel has any alignment.
+void transposed_product(const PanelProduct<float>& product);
+void transposed_product(const PanelProduct<double>& product);
 
 }  // namespace seqvae::cpu
