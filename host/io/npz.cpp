@@ -25,6 +25,7 @@ using Member = std::unique_ptr<zip_file_t, Discard>;
 std::string message_of(zip_error_t* error) { return zip_error_strerror(error); }
 
 Archive open_bytes(std::string_view bytes, std::string_view file) {
+  if (bytes.empty()) throw InputError(file, "zip", "the file is empty");  // libzip: no members
   zip_error_t error;
   zip_error_init(&error);
   zip_source_t* source = zip_source_buffer_create(bytes.data(), bytes.size(), 0, &error);
