@@ -103,6 +103,7 @@ NamedArrays parse_npz(std::string_view bytes, std::string_view file) {
 NamedArrays read_npz(const Path& path) { return parse_npz(read_file(path), path.string()); }
 
 void write_npz(const Path& path, const NamedArrays& arrays) {
+  require(!arrays.empty(), "write_npz", "arrays", arrays.size(), "at least one");  // libzip's rule
   Replacement replacement(path);
   std::map<std::string, std::string> headers;
   for (const auto& [name, array] : arrays) headers[name] = npy_header(array);

@@ -106,6 +106,12 @@ TEST(WriteNpz, IsAZipThatPythonFindsWhole) {
   EXPECT_EQ(std::system(command.c_str()), 0);
 }
 
+TEST(WriteNpz, RefusesToWriteNothing) {
+  EXPECT_THAT(
+      [] { io::write_npz("none.npz", {}); },
+      testing::ThrowsMessage<InvalidArgument>("write_npz: arrays = 0, must be at least one"));
+}
+
 TEST(ElementCount, RefusesWhatOverflows) {
   EXPECT_EQ(io::element_count(std::vector<std::int64_t>{}, 8), 1);
   EXPECT_EQ(io::element_count(std::vector<std::int64_t>{3, 0, 4}, 8), 0);
