@@ -51,7 +51,7 @@ def ragged_batch(T, B, X, seed=0):
     return x, lengths
 
 
-def write_case(path, model, config, batch, noise):
+def write_case(path, model, config, batch, noise, betas):
     """`parameters.NAME`, `x` [T][B][X], `lengths` [B] int32, `noise` [T][B][Z]; the config as JSON
     in the metadata."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
@@ -59,7 +59,8 @@ def write_case(path, model, config, batch, noise):
     tensors = {f"parameters.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
     tensors |= {"x": x, "lengths": lengths.int(), "noise": noise}
     save_file(tensors, path, {"config": json.dumps(config | {
-        "beta": BETA, "learning_rate": LEARNING_RATE, "clip_norm": CLIP_NORM})})
+        "beta": BETA, "learning_rate": LEARNING_RATE, "beta1": betas[0], "beta2": betas[1],
+        "clip_norm": CLIP_NORM})})
 
 
 def read_case(path):
@@ -96,7 +97,8 @@ def training_step(model, batch, loss, betas):
 
 def main(doc, name, kind, sizes, variants, betas, packages=("torch",), make_step=training_step):
     """A peer: kind(config) is its model, variants maps a name to loss(model, batch, noise, beta), a
-    sum over the batch; noise None means a fresh draw, made as the variant likes."""
+    sum over the batch; noise None means a fresh draw, made as the variant likes. With another
+    make_step the variants are its own, and there is no loss at the case's noise."""
     chosen = peerlib.arguments(variants, doc)
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
@@ -109,11 +111,13 @@ def main(doc, name, kind, sizes, variants, betas, packages=("torch",), make_step
         x, lengths = ragged_batch(config["T"], config["B"], config["x"])
         noise = torch.randn(config["T"], config["B"], config["z"])
     if chosen.write_case:
-        write_case(chosen.write_case, model, config, (x, lengths), noise)
+        write_case(chosen.write_case, model, config, (x, lengths), noise, betas)
         return
     batch, loss = Batch(x, lengths), variants[chosen.variant]
 
     def at_case():
+        if make_step is not training_step:
+            return {"loss": None}
         model.zero_grad()
         value = loss(model, batch, noise, BETA) / batch.rows.total
         value.backward()

@@ -8,10 +8,11 @@
 /// the CPU's prepacked form of W (y = x W^T) or of its transpose (grad_x = grad_y W).
 ///
 /// Every call runs on the calling thread alone: callers share rows, or rows of grad_W, out among
-/// their own threads. In float, where oneDNN has its AVX-512 kernels, a row of y has the same bits
-/// whatever M and wherever the row stands; elsewhere, and in double, up to rounding.
+/// their own threads. A row of y has the same bits whatever M and wherever the row stands, in float
+/// and in double; an element of grad_W has the same bits however grad_W is shared out.
 #pragma once
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
 
 #include "seqvae/kernels/activation.hpp"
@@ -22,27 +23,34 @@ namespace cpu {
 
 /// A matrix laid out for products x[M][K] -> y[M][N], whatever M. Not thread-safe while packing;
 /// products from several threads may share it.
+///
+/// Panels of 128 bytes of columns, each [K][width]: panel p holds W[p width + j][k] at
+/// [k][j], with zeros where p width + j >= N. The last panel is 64 bytes wide where that suffices.
 template <class Real>
 class PackedWeights {
  public:
-  /// Room for N x K values, zeros until packed.
-  /// \throws InvalidArgument unless 1 <= N, K <= 2^31 - 1 and N K <= 2^31 - 1.
+  /// Memory of its own, zeros until packed.
+  /// \throws InvalidArgument unless N, K >= 1 and N K <= 2^31 - 1.
   PackedWeights(std::int64_t N, std::int64_t K);
-  ~PackedWeights();
-  PackedWeights(PackedWeights&&) noexcept;
-  PackedWeights& operator=(PackedWeights&&) noexcept;
+  /// In the caller's memory of bytes(N, K), 64-byte aligned, which outlives this; undefined until
+  /// packed. \throws InvalidArgument as above, or on null or misaligned memory.
+  PackedWeights(std::int64_t N, std::int64_t K, void* memory);
+  static std::size_t bytes(std::int64_t N, std::int64_t K);
 
   /// From W row-major [N][K], row stride ldw; or, transposed, from W [K][N]. Packing again
   /// replaces the values. \throws InvalidArgument where W is null or ldw shorter than a row.
   void pack(const Real* W, std::int64_t ldw, bool transposed);
-  std::int64_t N() const;
-  std::int64_t K() const;
-
-  struct Impl;
-  Impl& impl() const { return *impl_; }
+  std::int64_t N() const { return N_; }
+  std::int64_t K() const { return K_; }
+  const Real* data() const { return data_; }
 
  private:
-  std::unique_ptr<Impl> impl_;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  std::int64_t N_, K_;
+  std::unique_ptr<void, Free> own_;
+  Real* data_;
 };
 
 }  // namespace cpu
@@ -76,7 +84,7 @@ void check(const DenseArgs<Real>& args);
 template <class Real>
 void check(const DenseWeightGradientArgs<Real>& args);
 
-namespace cpu {  ///< float: oneDNN. double: Eigen.
+namespace cpu {  ///< Highway, on the vectors of the machine that runs.
 template <class Real>
 void dense(const DenseArgs<Real>& args);
 template <class Real>

@@ -63,14 +63,20 @@ struct TrainCallbacks {
   std::function<bool()> should_stop;  ///< asked after each step: checkpoint and return
 };
 
-/// Trains in the folder `run`, which holds config.json already: writes metrics.jsonl and the
-/// checkpoints last and best. With resume it goes on from `last`, and ends in the same bytes as a
-/// run that was never interrupted. Valid is the part "valid" where there is one, else none: then
-/// best is last.
+struct TrainOptions {
+  std::filesystem::path run;  ///< a folder that holds config.json already
+  bool resume = false;        ///< go on from the checkpoint `last`
+  bool float64 = false;       ///< compute and store in float64
+  int threads = 0;            ///< 0: as many as this process may use
+  std::optional<double> time_limit_seconds;
+};
+
+/// Trains in the run's folder: writes metrics.jsonl and the checkpoints last and best. With resume
+/// it ends in the same bytes as a run that was never interrupted (metrics: but for seconds). Valid
+/// is the part "valid" where there is one, else there is none and best is last.
 /// \throws Error where too many steps in a row are not finite, or the disk does not take a file;
 /// the last checkpoint stays whole.
 Stop train(const Model& model, const data::Dataset& dataset, const TrainConfig& config,
-           const std::filesystem::path& run, bool resume, std::optional<double> time_limit_seconds,
-           int threads, const TrainCallbacks& callbacks);
+           const TrainOptions& options, const TrainCallbacks& callbacks);
 
 }  // namespace seqvae

@@ -102,7 +102,7 @@ def build(seed, posterior="ST-R", encoder="rnn_relu", emission="bernoulli", miss
     config = {"model": "dmm", **SIZES, "posterior": posterior, "encoder": encoder,
               "emission": emission, "missing": missing}
     model = DeepMarkovModel(config)
-    oracle.randomise(model, seed)
+    oracle.randomise(model, seed, particles)
     batch = oracle.ragged_batch(seed + 1000, SIZES["x"], SIZES["z"], emission, missing, particles)
     return config, model, batch
 

@@ -125,13 +125,15 @@ def ragged_batch(seed, X, Z, emission="bernoulli", missing=False, particles=None
     return {"lengths": torch.tensor(LENGTHS), "x": x * mask, "mask": mask, "noise": noise}
 
 
-def randomise(model, seed):
-    """Random values for every parameter, vectors too, so that none drops out of a test."""
+def randomise(model, seed, particles=None):
+    """Random values for every parameter, vectors too, so that none drops out of a test; smaller
+    ones for particles, lest one particle have all the weight."""
+    size = 0.4 if particles else 1.0
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             vector = parameter.numel() == parameter.shape[-1]
-            scale = 0.5 if vector else 1.2 / math.sqrt(parameter.shape[-1])
+            scale = size * (0.5 if vector else 0.8 / math.sqrt(parameter.shape[-1]))
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
 
 

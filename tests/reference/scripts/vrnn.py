@@ -55,7 +55,7 @@ class VariationalRnn(nn.Module):
 def build(seed, emission="bernoulli", missing=False, particles=None):
     config = {"model": "vrnn", **SIZES, "emission": emission, "missing": missing}
     model = VariationalRnn(config)
-    oracle.randomise(model, seed)
+    oracle.randomise(model, seed, particles)
     return config, model, oracle.ragged_batch(seed + 1000, SIZES["x"], SIZES["z"], emission,
                                               missing, particles)
 
