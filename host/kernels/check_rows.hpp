@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <limits>
-#include <string_view>
+#include <string>
 
 #include "seqvae/core/error.hpp"
 #include "seqvae/kernels/gaussian.hpp"
@@ -24,7 +24,7 @@ void require_input(const Rows<Real>& matrix, bool some, const char* where, const
   if (matrix.data == nullptr) {
     if (some) require_pointer(nullptr, where, argument);
   } else if (matrix.stride < 0) {
-    require(false, where, argument, matrix.stride, "a row stride >= 0");
+    require(false, where, std::string(argument) + ".stride", matrix.stride, ">= 0");
   }
 }
 
@@ -39,7 +39,8 @@ template <class Real>
 void require_optional_output(const Rows<Real>& matrix, std::int64_t rows, std::int64_t D,
                              const char* where, const char* argument) {
   if (matrix.data != nullptr && rows > 1 && matrix.stride < D) {
-    require(false, where, argument, matrix.stride, "a row stride >= its width");
+    require(false, where, std::string(argument) + ".stride", matrix.stride,
+            fmt::format(">= its width {}", D));
   }
 }
 
