@@ -51,6 +51,16 @@ std::uint32_t Memory::add(std::uintptr_t begin, std::size_t bytes, std::size_t e
 }
 
 void* Memory::allocate(std::size_t bytes) {
+  auto& freed = freed_[bytes];
+  if (freed.size() > kReuse) {
+    Allocation& again = allocations_[freed.front()];
+    freed.pop_front();
+    again.live = true;
+    void* begin = reinterpret_cast<void*>(again.begin);
+    std::memset(begin, kPoison, bytes);
+    std::memset(&written(again.begin), 0, (bytes + 3) / 4);
+    return begin;
+  }
   if (bytes > kBytes - (next_ - base_) - 2 * kGap) return nullptr;
   const std::uintptr_t begin = next_;
   add(begin, bytes, std::max<std::size_t>(bytes, 1), Space::global);
@@ -67,16 +77,7 @@ bool Memory::release(void* pointer) {
     return false;
   }
   found.live = false;
-  const std::uintptr_t first_page = round_up(found.begin, 4096),
-                       last_page = found.end / 4096 * 4096;
-  if (last_page > first_page) {
-    const auto drop = [](void* begin, std::size_t size) { madvise(begin, size, MADV_DONTNEED); };
-    const std::size_t size = last_page - first_page;
-    drop(reinterpret_cast<void*>(first_page), size);
-    const std::uintptr_t histories = reinterpret_cast<std::uintptr_t>(&history(first_page));
-    const std::size_t history_bytes = size / 4 * sizeof(History);
-    drop(reinterpret_cast<void*>(round_up(histories, 4096)), history_bytes / 4096 * 4096);
-  }
+  freed_[found.end - found.begin].push_back(owner);
   return true;
 }
 

@@ -3,7 +3,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace seqvae::emulation {
@@ -34,14 +36,15 @@ struct Allocation {
   bool live = false;
 };
 
-/// All device memory. Addresses are not used twice, so that a use after free is seen; the pages
-/// of what is freed go back to the system. Fresh memory holds 0xFF in every byte: NaN as float,
+/// All device memory. Addresses are used again only when kReuse more of that size were freed, so
+/// that a use after free is seen. Fresh memory holds 0xFF in every byte: NaN as float,
 /// double and bfloat16, -1 as an integer.
 class Memory {
  public:
   static constexpr std::size_t kBytes = std::size_t{1} << 36;
-  static constexpr std::size_t kBlock = 256;         // alignment of an allocation, as CUDA's
-  static constexpr std::size_t kGap = 4096;          // guard on either side
+  static constexpr std::size_t kBlock = 256;  // alignment of an allocation, as CUDA's
+  static constexpr std::size_t kGap = 4096;   // guard on either side
+  static constexpr std::size_t kReuse = 16;
   static constexpr std::size_t kShared = 227 << 10;  // a block's dynamic shared memory at most
   static constexpr std::size_t kParameters = 32764;  // a kernel's parameters at most
 
@@ -81,6 +84,7 @@ class Memory {
   std::uint8_t* written_ = nullptr;  // [kBytes / 4] a bit a byte
   History* history_ = nullptr;       // [kBytes / 4]
   std::vector<Allocation> allocations_;
+  std::unordered_map<std::size_t, std::deque<std::uint32_t>> freed_;  // by bytes, oldest first
   std::uint32_t shared_ = 0, parameters_ = 0;
 };
 
