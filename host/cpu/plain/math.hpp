@@ -5,7 +5,7 @@
 
 #include "seqvae/kernels/activation.hpp"
 
-namespace seqvae::cpu {
+namespace seqvae::cpu::plain {
 
 /// log(1 + exp(x))
 template <class Real>
@@ -81,4 +81,4 @@ Real activation_slope(Activation kind, Real y) {
   return 1;
 }
 
-}  // namespace seqvae::cpu
+}  // namespace seqvae::cpu::plain
