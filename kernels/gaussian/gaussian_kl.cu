@@ -1,22 +1,15 @@
 // L lanes a row (kernels/common/rows.cuh), four components a lane; the sum over a row is a
 // butterfly among its L lanes, so its order hangs on D alone. No atomics, no barrier but that.
 // Floor: memory. Forward 16 bytes an element read (8 against N(0, I)), 4 written where kl is asked
-// for; backward as many read, 4 more a gradient asked for.
-// Hazards: exp(-logvar_p / 2) before the square, exp(logvar_q - logvar_p) not a ratio (no inf /
-// inf, no 0 * inf); expm1(x) - x where q is near p.
+// for; backward as many read and 4 for grad_kl, 4 written a gradient asked for.
+// Hazards: kl.cuh.
 #include "kernels/common/launch.cuh"
-#include "kernels/common/load_store.cuh"
 #include "kernels/common/rows.cuh"
+#include "kernels/gaussian/kl.cuh"
 #include "seqvae/kernels/gaussian.hpp"
 
 namespace seqvae::cuda {
 namespace {
-
-__device__ float kl_of(float mu_q, float logvar_q, float mu_p, float logvar_p) {
-  const float ratio = logvar_q - logvar_p;
-  const float scaled = (mu_q - mu_p) * expf(-0.5f * logvar_p);
-  return 0.5f * (expm1f(ratio) - ratio + scaled * scaled);
-}
 
 __global__ void __launch_bounds__(kRowThreads)
     kl_rows(GaussianKlArgs<float> a, int lanes, bool wide) {
@@ -45,27 +38,13 @@ __global__ void __launch_bounds__(kRowThreads)
     const float4 logvar_q = load_quad(a.logvar_q[row], d, a.D, wide);
     const float4 mu_p = load_quad_or_zero(a.mu_p, row, d, a.D, wide);
     const float4 logvar_p = load_quad_or_zero(a.logvar_p, row, d, a.D, wide);
-    const float4 grad_kl = load_quad_or_zero(a.grad_kl, row, d, a.D, wide);
-    const float4 grad = map4([&](float g) { return g + grad_sum; }, grad_kl);
-    const float4 root = map4([](float l) { return expf(-0.5f * l); }, logvar_p);
-    const float4 scaled =
-        map4([](float q, float p, float r) { return (q - p) * r; }, mu_q, mu_p, root);
-    const float4 excess = map4([](float q, float p) { return expm1f(q - p); }, logvar_q, logvar_p);
-    const float4 grad_mu =
-        map4([](float g, float s, float r) { return g * s * r; }, grad, scaled, root);
-    if (a.grad_mu_q) store_quad(a.grad_mu_q[row], d, a.D, wide, grad_mu);
-    if (a.grad_mu_p) {
-      store_quad(a.grad_mu_p[row], d, a.D, wide, map4([](float g) { return -g; }, grad_mu));
-    }
-    if (a.grad_logvar_q) {
-      store_quad(a.grad_logvar_q[row], d, a.D, wide,
-                 map4([](float g, float e) { return 0.5f * (g * e); }, grad, excess));
-    }
-    if (a.grad_logvar_p) {
-      store_quad(a.grad_logvar_p[row], d, a.D, wide,
-                 map4([](float g, float e, float s) { return -0.5f * (g * (e + s * s)); }, grad,
-                      excess, scaled));
-    }
+    const float4 grad = map4([&](float g) { return g + grad_sum; },
+                             load_quad_or_zero(a.grad_kl, row, d, a.D, wide));
+    const KlGradient kl = kl_gradient(grad, mu_q, logvar_q, mu_p, logvar_p);
+    if (a.grad_mu_q) store_quad(a.grad_mu_q[row], d, a.D, wide, kl.mu_q);
+    if (a.grad_mu_p) store_quad(a.grad_mu_p[row], d, a.D, wide, negated(kl.mu_q));
+    if (a.grad_logvar_q) store_quad(a.grad_logvar_q[row], d, a.D, wide, kl.logvar_q);
+    if (a.grad_logvar_p) store_quad(a.grad_logvar_p[row], d, a.D, wide, kl.logvar_p);
   }
 }
 

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kRowThreads)
       const float4 eps = noise_quad(a.noise, place, d, a.D, wide);
       const float4 mu = load_quad(a.mu[place.row], d, a.D, wide);
       const float4 logvar = load_quad(a.logvar[place.row], d, a.D, wide);
-      z = map4([](float m, float l, float e) { return m + expf(0.5f * l) * e; }, mu, logvar, eps);
+      z = map4(sample_of, mu, logvar, eps);
     }
     store_quad(a.z[place.row], d, a.D, wide, z);
   }
@@ -41,8 +41,7 @@ __global__ void __launch_bounds__(kRowThreads)
       const float4 eps = noise_quad(a.noise, place, d, a.D, wide);
       const float4 logvar = load_quad(a.logvar[place.row], d, a.D, wide);
       grad_z = load_quad(a.grad_z[place.row], d, a.D, wide);
-      grad_logvar = map4([](float g, float l, float e) { return 0.5f * (g * e * expf(0.5f * l)); },
-                         grad_z, logvar, eps);
+      grad_logvar = map4(sample_slope, grad_z, logvar, eps);
     }
     if (a.grad_mu) store_quad(a.grad_mu[place.row], d, a.D, wide, grad_z);
     store_quad(a.grad_logvar[place.row], d, a.D, wide, grad_logvar);

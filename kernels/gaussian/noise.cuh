@@ -1,4 +1,4 @@
-// The noise of four components of a row, drawn or given.
+// The noise of four components of a row, drawn or given, and what is made of it.
 #pragma once
 #include "kernels/common/load_store.cuh"
 #include "kernels/common/rows.cuh"
@@ -17,6 +17,15 @@ __device__ __forceinline__ float4 noise_quad(const NoiseArgs<float>& noise, cons
   normal_pair(random.w[0], random.w[1], eps.x, eps.y);
   normal_pair(random.w[2], random.w[3], eps.z, eps.w);
   return eps;
+}
+
+__device__ __forceinline__ float sample_of(float mu, float logvar, float eps) {
+  return mu + expf(0.5f * logvar) * eps;
+}
+
+/// grad_z times dz / dlogvar.
+__device__ __forceinline__ float sample_slope(float grad_z, float logvar, float eps) {
+  return 0.5f * (grad_z * eps * expf(0.5f * logvar));
 }
 
 }  // namespace seqvae::cuda

@@ -18,12 +18,15 @@ import tempfile
 ARCHITECTURES = ("sm_80", "sm_90a")
 
 # Registers a thread, at most. Of 65536 a multiprocessor, with 256 threads a block, 32 leave room for
-# all the threads there can be and 40 for three quarters. The Gaussian kernels are bound by memory.
+# all the threads there can be, 40 for three quarters, 64 for a half. The Gaussian kernels are bound by
+# memory; where a thread has five 16-byte loads on the way, half of the threads are enough.
 BUDGETS = {
     "gaussian_head/map_rows": 32,
     "gaussian_head/map_gradients": 32,
     "gaussian_kl/kl_rows": 32,
     "gaussian_kl/kl_gradients": 40,
+    "gaussian_sample_kl/sample_kl_rows": 48,
+    "gaussian_sample_kl/sample_kl_gradients": 64,
     "gaussian_sample/sample_rows": 32,
     "gaussian_sample/sample_gradients": 32,
 }

@@ -34,8 +34,8 @@ Matrix<float> normals(std::int64_t rows, std::int64_t D, unsigned seed, double s
   return matrix;
 }
 
-std::vector<Input> inputs(const RowShape& s, std::initializer_list<double> scales) {
-  std::vector<Input> list;
+std::vector<ParityInput> inputs(const RowShape& s, std::initializer_list<double> scales) {
+  std::vector<ParityInput> list;
   for (const double scale : scales) {
     list.push_back({normals(s.rows, s.D, 17 + static_cast<unsigned>(list.size()), scale)});
   }
@@ -183,9 +183,9 @@ struct SampleSetup {
 
   /// Inputs: eps, and as many others; padding among them is NaN.
   Problem problem(std::size_t others, std::size_t outputs) const {
-    Problem problem{{}, std::vector<Output>(outputs, {rows, shape.D}), data, shape.place};
+    Problem problem{{}, std::vector<ParityOutput>(outputs, {rows, shape.D}), data, shape.place};
     for (std::size_t i = 0; i <= others; ++i) {
-      Input input{normals(rows, shape.D, 29 + static_cast<unsigned>(i))};
+      ParityInput input{normals(rows, shape.D, 29 + static_cast<unsigned>(i))};
       if (!data.lengths.empty()) {
         for (std::int64_t r = 0; r < rows; ++r) {
           const std::int64_t t = r / shape.K / shape.B, b = r / shape.K % shape.B;
@@ -257,13 +257,74 @@ TEST(CudaGaussianSample, DrawsAfreshWhereTheStepInMemoryChanges) {
   EXPECT_NE(first[0](0, 0), second[0](0, 0));
 }
 
+// ---- Sample and KL ---------------------------------------------------------------------------
+
+/// The prior: of each row, one row for all, or N(0, I).
+enum class Prior { rows, shared, standard };
+
+TEST_P(GaussianSampleParity, ForwardWithKl) {
+  const SampleSetup setup(GetParam());
+  for (const Prior prior : {Prior::rows, Prior::shared, Prior::standard}) {
+    Problem problem = setup.problem(4, 2);
+    problem.outputs[1].D = 1;
+    for (std::size_t i = 3; i < 5; ++i) problem.inputs[i].broadcast = prior == Prior::shared;
+    const auto build = [&](auto real, auto in, auto out, const LayoutPointers& p) {
+      using Real = decltype(real);
+      GaussianSampleKlArgs<Real> a{
+          setup.shape.D, setup.noise<Real>(p, in(0)), in(1), in(2), in(3), in(4), out(0), out(1)};
+      if (prior == Prior::standard) a.mu_p = a.logvar_p = {};
+      return a;
+    };
+    expect_parity(
+        problem, build, [](const auto& a) { cpu::gaussian_sample_kl(a); },
+        cuda::gaussian_sample_kl);
+    const auto alone = [&](auto real, auto in, auto out, const LayoutPointers& p) {
+      using Real = decltype(real);
+      return GaussianSampleArgs<Real>{setup.shape.D, setup.noise<Real>(p, in(0)), in(1), in(2),
+                                      out(0)};
+    };
+    expect_same_bits(run_cuda(problem, build, cuda::gaussian_sample_kl)[0],
+                     run_cuda(problem, alone, cuda::gaussian_sample)[0], "z without the KL");
+  }
+}
+
+TEST_P(GaussianSampleParity, BackwardWithKl) {
+  const SampleSetup setup(GetParam());
+  for (const Prior prior : {Prior::rows, Prior::shared, Prior::standard}) {
+    Problem problem = setup.problem(5, prior == Prior::standard ? 2 : 4);
+    problem.inputs.push_back({normals(setup.rows, 1, 77)});
+    for (std::size_t i = 3; i < 5; ++i) problem.inputs[i].broadcast = prior == Prior::shared;
+    const auto build = [&](auto real, auto in, auto out, const LayoutPointers& p) {
+      using Real = decltype(real);
+      GaussianSampleKlBackwardArgs<Real> a{setup.shape.D,
+                                           setup.noise<Real>(p, in(0)),
+                                           in(1),
+                                           in(2),
+                                           in(3),
+                                           in(4),
+                                           in(5),
+                                           in(6),
+                                           out(0),
+                                           out(1),
+                                           {},
+                                           {}};
+      if (prior == Prior::standard) {
+        a.mu_p = a.logvar_p = {};
+      } else {
+        a.grad_mu_p = out(2), a.grad_logvar_p = out(3);
+      }
+      return a;
+    };
+    expect_parity(
+        problem, build, [](const auto& a) { cpu::gaussian_sample_kl_backward(a); },
+        cuda::gaussian_sample_kl_backward);
+  }
+}
+
 // ---- KL -------------------------------------------------------------------------------------
 
 class GaussianKlParity : public testing::TestWithParam<RowShape> {};
 INSTANTIATE_TEST_SUITE_P(Shapes, GaussianKlParity, kRowShapes, name_of);
-
-/// The prior: of each row, one row for all, or N(0, I).
-enum class Prior { rows, shared, standard };
 
 TEST_P(GaussianKlParity, Forward) {
   const auto [rows, D, place] = GetParam();
@@ -285,7 +346,7 @@ TEST_P(GaussianKlParity, Backward) {
   for (const Prior prior : {Prior::rows, Prior::shared, Prior::standard}) {
     for (const int given : {1, 2, 3}) {  // grad_kl, grad_kl_sum, both
       Problem problem{
-          inputs(GetParam(), {1, 2, 1, 2, 1}), std::vector<Output>(4, {rows, D}), {}, place};
+          inputs(GetParam(), {1, 2, 1, 2, 1}), std::vector<ParityOutput>(4, {rows, D}), {}, place};
       problem.inputs.push_back({normals(rows, 1, 77)});
       for (std::size_t i = 2; i < 4; ++i) problem.inputs[i].broadcast = prior == Prior::shared;
       const auto build = [&](auto real, auto in, auto out, auto) {
@@ -333,21 +394,39 @@ TEST(CudaGaussianKl, NamesArgumentValueAndRule) {
 
 #if defined(SEQVAE_EMULATED)
 TEST(CudaGaussian, MovesTheBytesThatItsFloorNames) {
-  const std::int64_t rows = 64, D = 32;
+  const std::int64_t T = 16, B = 4, rows = T * B, D = 32;
   const DeviceMatrix x = std::move(DeviceMatrix(rows, D, {}).write(normals(rows, D, 1)));
-  const DeviceMatrix y(rows, D, {}), sum(rows, 1, {});
+  const DeviceMatrix column = std::move(DeviceMatrix(rows, 1, {}).write(normals(rows, 1, 2)));
+  const DeviceMatrix y(rows, D, {}), y2(rows, D, {}), y3(rows, D, {}), y4(rows, D, {}),
+      sum(rows, 1, {});
+  const DeviceArray<std::uint32_t> ids(std::vector<std::uint32_t>(B, 3));
+  const DeviceArray<std::uint64_t> step(std::vector<std::uint64_t>{1});
+  NoiseArgs<float> noise;
+  noise.layout.T = T, noise.layout.B = B;
+  noise.sequence_id = ids.data(), noise.step = step.data();
   const Rows<float> v = x.view();
   emulation::take_traffic();
   cuda::gaussian_head({ScaleMap::exp, 0, 0, rows, D, v, y.view()}, Stream());
   cuda::gaussian_head_backward({ScaleMap::exp, 0, 0, rows, D, v, v, y.view()}, Stream());
   cuda::gaussian_kl({rows, D, v, v, v, v, {}, sum.view()}, Stream());
   cuda::gaussian_kl_backward({rows, D, v, v, v, v, v, {}, y.view(), {}, {}, {}}, Stream());
+  cuda::gaussian_sample({D, noise, v, v, y.view()}, Stream());
+  cuda::gaussian_sample_backward({D, noise, v, v, y.view(), y2.view()}, Stream());
+  cuda::gaussian_sample_kl({D, noise, v, v, v, v, y.view(), sum.view()}, Stream());
+  cuda::gaussian_sample_kl_backward(
+      {D, noise, v, v, v, v, v, column.view(), y.view(), y2.view(), y3.view(), y4.view()},
+      Stream());
   const auto traffic = emulation::take_traffic();
-  const std::int64_t n = 4 * rows * D;
-  ASSERT_EQ(traffic.size(), 4u);
-  const std::int64_t reads[] = {n, 2 * n, 4 * n, 5 * n}, writes[] = {n, n, 4 * rows, n};
-  for (std::size_t i = 0; i < 4; ++i) {
-    EXPECT_EQ(traffic[i].bytes_read, reads[i]) << traffic[i].kernel;
+  ASSERT_EQ(traffic.size(), 8u);
+  const std::int64_t n = 4 * rows * D, r = 4 * rows;
+  const std::int64_t reads[] = {n, 2 * n, 4 * n, 5 * n, 2 * n, 2 * n, 4 * n, 5 * n};
+  const std::int64_t writes[] = {n, n, r, n, n, 2 * n, n + r, 4 * n};
+  // Where noise is drawn, each lane also asks for the step and its row's id: 12 bytes that the
+  // caches hold; and for the one gradient of its row's KL.
+  const std::int64_t quads = rows * D / 4;
+  const std::int64_t cached[] = {0, 0, 0, 0, 12 * quads, 12 * quads, 12 * quads, 16 * quads};
+  for (std::size_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(traffic[i].bytes_read, reads[i] + cached[i]) << traffic[i].kernel;
     EXPECT_EQ(traffic[i].bytes_written, writes[i]) << traffic[i].kernel;
   }
 }

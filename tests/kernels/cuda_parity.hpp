@@ -148,19 +148,19 @@ class DeviceLayout {
   DeviceArray<std::uint64_t> step_;
 };
 
-struct Input {
+struct ParityInput {
   Matrix<float> values;
   bool broadcast = false;  ///< its first row serves for all
 };
-struct Output {
+struct ParityOutput {
   std::int64_t rows, D;
 };
 
 /// A problem of one contract: `build(Real{}, in, out, layout)` makes its arguments, in(i) and
 /// out(i) being the rows of the i-th input and output.
 struct Problem {
-  std::vector<Input> inputs;
-  std::vector<Output> outputs;
+  std::vector<ParityInput> inputs;
+  std::vector<ParityOutput> outputs;
   LayoutData layout;
   Placement place;
 };
@@ -168,11 +168,11 @@ struct Problem {
 template <class Real, class Build, class Twin>
 std::vector<Matrix<Real>> run_cpu(const Problem& problem, Build build, Twin twin) {
   std::vector<Matrix<Real>> in, out;
-  for (const Input& input : problem.inputs) {
+  for (const ParityInput& input : problem.inputs) {
     in.emplace_back(input.values.rows(), input.values.D());
     in.back().fill([&](auto r, auto d) { return input.values(r, d); });
   }
-  for (const Output& output : problem.outputs) out.emplace_back(output.rows, output.D);
+  for (const ParityOutput& output : problem.outputs) out.emplace_back(output.rows, output.D);
   const auto input = [&](std::size_t i) -> Rows<const Real> {
     const Rows<Real> view = in[i].view();
     return {view.data, problem.inputs[i].broadcast ? 0 : view.stride};
@@ -189,11 +189,11 @@ template <class Build, class Twin>
 std::vector<Matrix<float>> run_cuda(const Problem& problem, Build build, Twin twin,
                                     How how = How::direct) {
   std::vector<DeviceMatrix> in, out;
-  for (const Input& input : problem.inputs) {
+  for (const ParityInput& input : problem.inputs) {
     in.emplace_back(input.values.rows(), input.values.D(), problem.place, input.broadcast)
         .write(input.values);
   }
-  for (const Output& output : problem.outputs) {
+  for (const ParityOutput& output : problem.outputs) {
     out.emplace_back(output.rows, output.D, problem.place);
   }
   const DeviceLayout layout(problem.layout);

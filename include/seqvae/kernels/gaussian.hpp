@@ -154,6 +154,8 @@ void gaussian_sample(const GaussianSampleArgs<float>& args, Stream stream);
 void gaussian_sample_backward(const GaussianSampleBackwardArgs<float>& args, Stream stream);
 void gaussian_kl(const GaussianKlArgs<float>& args, Stream stream);
 void gaussian_kl_backward(const GaussianKlBackwardArgs<float>& args, Stream stream);
+void gaussian_sample_kl(const GaussianSampleKlArgs<float>& args, Stream stream);
+void gaussian_sample_kl_backward(const GaussianSampleKlBackwardArgs<float>& args, Stream stream);
 }  // namespace cuda
 
 namespace cpu {
