@@ -58,6 +58,10 @@ inline void require_layout(const RowLayout& layout, const char* where) {
   if (layout.K < 1 || layout.K >= 1 << 24) {
     require(false, where, "layout.K", layout.K, "from 1 to 2^24 - 1");
   }
+  // Their product below 2^31: rows fit one grid, and a row number 32 bits.
+  if (layout.T * layout.B > std::numeric_limits<std::int32_t>::max() / layout.K) {
+    require(false, where, "layout.T", layout.T, "at most (2^31 - 1) / (B K)");
+  }
   if (layout.lengths != nullptr && layout.offsets != nullptr) {
     throw InvalidArgument(
         std::string(where) +
