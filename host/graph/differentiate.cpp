@@ -123,10 +123,14 @@ class Reverse {
     for (NodeId input : node.inputs) {
       narrower_input |= input != kNoNode && at(active_, input) && g_[input].kind != node.kind;
     }
-    if (g_[grad].kind == node.kind || !narrower_input || node.op == Op::carry) return grad;
-    if (g_[grad].kind.base != RowKind::Base::shared) return broadcast(g_, grad, node.kind);
+    return narrower_input && node.op != Op::carry ? all_rows(grad, node.kind) : grad;
+  }
+
+  NodeId all_rows(NodeId grad, RowKind kind) {
+    if (g_[grad].kind == kind) return grad;
+    if (g_[grad].kind.base != RowKind::Base::shared) return broadcast(g_, grad, kind);
     Node all;
-    all.op = Op::expand, all.kind = node.kind, all.D = node.D, all.inputs = {grad};
+    all.op = Op::expand, all.kind = kind, all.D = g_[grad].D, all.inputs = {grad};
     return g_.add(std::move(all));
   }
 
@@ -152,7 +156,7 @@ class Reverse {
         sink(Op::row_gradient, {}, node.bias, node.D, {grad});
         break;
       case Op::linear: {
-        NodeId g = broadcast(g_, grad, node.kind);
+        NodeId g = all_rows(grad, node.kind);  // the sinks sum over them
         if (node.activation != Activation::identity) {
           g = unary(Op::activation_backward, node, {id, g}, node.D);
         }

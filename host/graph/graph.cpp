@@ -190,6 +190,9 @@ NodeId add_linear(Graph& g, NodeId x, ParameterView weight, std::int64_t out, Pa
                   NodeId addend) {
   require(g[x].D == weight.cols, "linear", "columns of x", g[x].D,
           fmt::format("the weight's {}", weight.cols));
+  if (addend != kNoNode && g[x].kind.base == RowKind::Base::shared && g[addend].kind != g[x].kind) {
+    return add_sum(g, add_linear(g, x, weight, out, bias), addend);  // one product for all rows
+  }
   Node node;
   node.op = Op::linear, node.D = out, node.weight = weight, node.bias = bias;
   node.inputs = {x, addend};

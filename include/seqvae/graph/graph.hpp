@@ -86,7 +86,7 @@ enum class Op : std::uint8_t {
   repeat,         ///< one row -> K particles
   sum_over_particles,
   sum_over_rows,          ///< sequence or step -> shared
-  log_mean_exp,           ///< sequence with particles -> sequence; inputs: x
+  log_mean_exp,           ///< sequence with particles -> sequence; inputs: x, a column of its own
   log_mean_exp_backward,  ///< inputs: x, grad_y
   stop_gradient,
   // Sinks: they add to the gradient buffer and have no value.
