@@ -1,182 +1,176 @@
 #include "seqvae/kernels/likelihood.hpp"
 
-#include <math.h>  // lgamma_r: std::lgamma writes a global
-
 #include <cmath>
-#include <limits>
 
-#include "host/cpu/plain_math.hpp"
-#include "host/cpu/row_places.hpp"
+#include "host/cpu/plain/likelihood.hpp"
+#include "host/cpu/vector_targets.hpp"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "host/cpu/likelihood.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "host/cpu/vector_rows-inl.hpp"
 
+HWY_BEFORE_NAMESPACE();
+namespace seqvae::cpu::HWY_NAMESPACE {
+#if HWY_NATIVE_FMA
+
+/// Lanes that are observed; without a mask all are.
+template <class Lanes>
+HWY_INLINE V seen(const float* mask, std::int64_t d, Lanes lanes, V value) {
+  if (mask == nullptr) return value;
+  return hn::IfThenElseZero(hn::Ne(lanes.load(mask + d), hn::Zero(F())), value);
+}
+
+bool missing(const Rows<const float>& mask, std::int64_t r) { return mask && mask[r][0] == 0; }
+
+void bernoulli(const LikelihoodArgs<float>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    const float *x = a.x[r], *logits = a.logits[r], *mask = a.mask ? a.mask[r] : nullptr;
+    a.log_likelihood[r][0] = sum_columns(a.D, [&](std::int64_t d, auto lanes) HWY_ATTR {
+      const V l = lanes.load(logits + d), u = exp_minus_abs(l);
+      // x l - max(l, 0) is exact for x in {0, 1}: nothing cancels however large |l|.
+      const V linear = hn::MulSub(lanes.load(x + d), l, hn::Max(l, hn::Zero(F())));
+      return seen(mask, d, lanes, hn::NegMulAdd(u, log1p_ratio(u), linear));
+    });
+  }
+}
+
+void categorical(const LikelihoodArgs<float>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    a.log_likelihood[r][0] = 0;
+    if (a.D == 0 || missing(a.mask, r)) continue;
+    const float *x = a.x[r], *logits = a.logits[r];
+    float largest, sum;
+    max_and_sum_of_exp(logits, a.D, largest, sum);
+    const V most = set(largest), log_sum = set(std::log(sum));
+    a.log_likelihood[r][0] = sum_columns(a.D, [&](std::int64_t d, auto lanes) HWY_ATTR {
+      const V chosen = lanes.load(x + d), l = lanes.load(logits + d);
+      const V log_p = hn::Sub(hn::Sub(l, most), log_sum);
+      // An impossible class that was not seen adds 0, not 0 times infinity.
+      return hn::IfThenElseZero(hn::Ne(chosen, hn::Zero(F())), hn::Mul(chosen, log_p));
+    });
+  }
+}
+
+void likelihood_float(const LikelihoodArgs<float>& a) {
+  switch (a.kind) {
+    case Likelihood::bernoulli:
+      return bernoulli(a);
+    case Likelihood::categorical:
+      return categorical(a);
+    case Likelihood::poisson:
+      return plain::likelihood(a);  // bound by lgamma
+  }
+}
+
+/// The mean of each component, for one row: what the gradient is taken against, too.
+template <class Visit>
+HWY_INLINE void for_means(Likelihood kind, const float* logits, std::int64_t D, Visit&& visit) {
+  switch (kind) {
+    case Likelihood::bernoulli:
+      for_columns(D, [&](std::int64_t d, auto lanes)
+                         HWY_ATTR { visit(d, lanes, sigmoid(lanes.load(logits + d))); });
+      break;
+    case Likelihood::categorical: {
+      float largest, sum;
+      max_and_sum_of_exp(logits, D, largest, sum);
+      for_columns(D, [&](std::int64_t d, auto lanes) HWY_ATTR {
+        visit(d, lanes, hn::Div(exp(hn::Sub(lanes.load(logits + d), set(largest))), set(sum)));
+      });
+      break;
+    }
+    case Likelihood::poisson:
+      for_columns(D, [&](std::int64_t d, auto lanes)
+                         HWY_ATTR { visit(d, lanes, exp(lanes.load(logits + d))); });
+      break;
+  }
+}
+
+void likelihood_mean_float(const LikelihoodMeanArgs<float>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    float* mean = a.mean[r];
+    for_means(a.kind, a.logits[r], a.D,
+              [&](std::int64_t d, auto lanes, V m) HWY_ATTR { lanes.store(m, mean + d); });
+  }
+}
+
+void likelihood_backward_float(const LikelihoodBackwardArgs<float>& a) {
+  const bool categorical = a.kind == Likelihood::categorical;
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    const float* x = a.x[r];
+    const float* mask = a.mask && !categorical ? a.mask[r] : nullptr;
+    float* grad_logits = a.grad_logits[r];
+    if (categorical && a.D > 0 && missing(a.mask, r)) {
+      std::fill(grad_logits, grad_logits + a.D, 0.0f);
+      continue;
+    }
+    const V grad = set(a.grad_log_likelihood[r][0]);
+    for_means(a.kind, a.logits[r], a.D, [&](std::int64_t d, auto lanes, V mean) HWY_ATTR {
+      const V by_logit = hn::Mul(grad, hn::Sub(lanes.load(x + d), mean));
+      lanes.store(seen(mask, d, lanes, by_logit), grad_logits + d);
+    });
+  }
+}
+
+#else
+void likelihood_float(const LikelihoodArgs<float>& a) { plain::likelihood(a); }
+void likelihood_backward_float(const LikelihoodBackwardArgs<float>& a) {
+  plain::likelihood_backward(a);
+}
+void likelihood_mean_float(const LikelihoodMeanArgs<float>& a) { plain::likelihood_mean(a); }
+#endif
+}  // namespace seqvae::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace seqvae::cpu {
-namespace {
+HWY_EXPORT(likelihood_float);
+HWY_EXPORT(likelihood_backward_float);
+HWY_EXPORT(likelihood_mean_float);
 
-constexpr double kLargestInvertedRate = 64;
-
-template <class Real>
-Real log_factorial(Real x) {
-  int sign;
-  return static_cast<Real>(lgamma_r(static_cast<double>(x) + 1, &sign));
-}
-
-/// max of a row, its NaN included.
-template <class Real>
-Real row_max(const Real* l, std::int64_t D) {
-  Real largest = -std::numeric_limits<Real>::infinity();
-  for (std::int64_t d = 0; d < D; ++d) largest = l[d] <= largest ? largest : l[d];
-  return largest;
-}
-
-template <class Real>
-Real sum_of_exp(const Real* l, std::int64_t D, Real largest) {
-  Real sum = 0;
-  for (std::int64_t d = 0; d < D; ++d) sum += std::exp(l[d] - largest);
-  return sum;
-}
-
-template <class Real>
-Real bernoulli_log(Real x, Real l) {
-  // x l - max(l, 0) is exact for x in {0, 1}: nothing cancels however large |l|.
-  return (x * l - std::max(l, Real{0})) - std::log1p(std::exp(-std::abs(l)));
-}
-
-template <class Real>
-Real poisson_log(Real x, Real l) {
-  return (x == 0 ? 0 : x * l) - std::exp(l) - log_factorial(x);
-}
-
-/// The count whose cumulative probability first reaches the uniform.
-double poisson_draw(double rate, Words random, int component) {
-  if (!(rate < kLargestInvertedRate)) {
-    return std::max(0.0, std::floor(rate + std::sqrt(rate) * normal(random, component) + 0.5));
-  }
-  const double u = uniform(random.w[component]);
-  double probability = std::exp(-rate), cumulative = probability;
-  int count = 0;
-  // Past 512 no rate below 64 has any mass: the loop ends where rounding keeps the sum below u.
-  while (u > cumulative && count < 512) {
-    probability *= rate / ++count;
-    cumulative += probability;
-  }
-  return count;
-}
-
-template <class Real>
-void categorical_draw(const Real* l, std::int64_t D, float u, Real* x) {
-  const Real largest = row_max(l, D);
-  const Real target = static_cast<Real>(u) * sum_of_exp(l, D, largest);
-  Real cumulative = 0;
-  std::int64_t chosen = -1;
-  for (std::int64_t d = 0; d < D; ++d) {
-    const Real weight = std::exp(l[d] - largest);
-    cumulative += weight;
-    x[d] = 0;
-    // Rounding may leave the whole sum below the target: then the last class with any weight.
-    if (weight > 0 && (chosen < 0 || cumulative - weight < target)) chosen = d;
-  }
-  if (chosen >= 0)
-    x[chosen] = 1;
-  else
-    std::fill(x, x + D, std::numeric_limits<Real>::quiet_NaN());  // no class is possible
-}
-
-}  // namespace
-
-template <class Real>
-void likelihood(const LikelihoodArgs<Real>& a) {
+template <>
+void likelihood(const LikelihoodArgs<float>& a) {
   check(a);
-  for (std::int64_t r = 0; r < a.rows; ++r) {
-    Real sum = 0;
-    if (a.kind == Likelihood::categorical) {
-      if (a.D > 0 && !(a.mask && a.mask[r][0] == 0)) {
-        const Real* l = a.logits[r];
-        const Real largest = row_max(l, a.D);
-        const Real log_sum = std::log(sum_of_exp(l, a.D, largest));
-        for (std::int64_t d = 0; d < a.D; ++d) {
-          if (a.x[r][d] != 0) sum += a.x[r][d] * ((l[d] - largest) - log_sum);
-        }
-      }
-    } else {
-      for (std::int64_t d = 0; d < a.D; ++d) {
-        if (a.mask && a.mask[r][d] == 0) continue;
-        const Real x = a.x[r][d], l = a.logits[r][d];
-        sum += a.kind == Likelihood::bernoulli ? bernoulli_log(x, l) : poisson_log(x, l);
-      }
-    }
-    a.log_likelihood[r][0] = sum;
-  }
+  HWY_DYNAMIC_DISPATCH(likelihood_float)(a);
 }
-
-template <class Real>
-void likelihood_mean(const LikelihoodMeanArgs<Real>& a) {
+template <>
+void likelihood(const LikelihoodArgs<double>& a) {
   check(a);
-  for (std::int64_t r = 0; r < a.rows; ++r) {
-    const Real* l = a.logits[r];
-    if (a.kind == Likelihood::categorical) {
-      const Real largest = row_max(l, a.D), sum = sum_of_exp(l, a.D, largest);
-      for (std::int64_t d = 0; d < a.D; ++d) a.mean[r][d] = std::exp(l[d] - largest) / sum;
-    } else {
-      for (std::int64_t d = 0; d < a.D; ++d) {
-        a.mean[r][d] = a.kind == Likelihood::bernoulli ? sigmoid(l[d]) : std::exp(l[d]);
-      }
-    }
-  }
+  plain::likelihood(a);
 }
 
-template <class Real>
-void likelihood_backward(const LikelihoodBackwardArgs<Real>& a) {
+template <>
+void likelihood_backward(const LikelihoodBackwardArgs<float>& a) {
   check(a);
-  for (std::int64_t r = 0; r < a.rows; ++r) {
-    const Real* l = a.logits[r];
-    const bool categorical = a.kind == Likelihood::categorical;
-    const Real largest = categorical ? row_max(l, a.D) : 0;
-    const Real sum = categorical ? sum_of_exp(l, a.D, largest) : 1;
-    for (std::int64_t d = 0; d < a.D; ++d) {
-      if (a.mask && a.mask[r][categorical ? 0 : d] == 0) {
-        a.grad_logits[r][d] = 0;
-        continue;
-      }
-      const Real mean = a.kind == Likelihood::bernoulli ? sigmoid(l[d])
-                        : categorical                   ? std::exp(l[d] - largest) / sum
-                                                        : std::exp(l[d]);
-      a.grad_logits[r][d] = a.grad_log_likelihood[r][0] * (a.x[r][d] - mean);
-    }
-  }
+  HWY_DYNAMIC_DISPATCH(likelihood_backward_float)(a);
 }
-
-template <class Real>
-void likelihood_sample(const LikelihoodSampleArgs<Real>& a) {
+template <>
+void likelihood_backward(const LikelihoodBackwardArgs<double>& a) {
   check(a);
-  for_each_row(a.noise.layout, [&](const RowPlace& place) {
-    const Real* l = a.logits[place.row];
-    Real* x = a.x[place.row];
-    if (!place.valid) {
-      std::fill(x, x + a.D, Real{0});
-    } else if (a.kind == Likelihood::categorical) {
-      categorical_draw(l, a.D, uniform(noise_words(a.noise, place, a.D, 0).w[0]), x);
-    } else {
-      Words random{};
-      for (std::int64_t d = 0; d < a.D; ++d) {
-        const int component = static_cast<int>(d % 4);
-        if (component == 0) random = noise_words(a.noise, place, a.D, d / 4);
-        if (a.kind == Likelihood::poisson) {
-          x[d] = static_cast<Real>(poisson_draw(std::exp(l[d]), random, component));
-        } else {
-          const Real p = sigmoid(l[d]);
-          x[d] = std::isnan(p) ? p : static_cast<Real>(uniform(random.w[component]) < p);
-        }
-      }
-    }
-  });
+  plain::likelihood_backward(a);
 }
 
-template void likelihood(const LikelihoodArgs<float>&);
-template void likelihood(const LikelihoodArgs<double>&);
-template void likelihood_backward(const LikelihoodBackwardArgs<float>&);
-template void likelihood_backward(const LikelihoodBackwardArgs<double>&);
-template void likelihood_sample(const LikelihoodSampleArgs<float>&);
-template void likelihood_sample(const LikelihoodSampleArgs<double>&);
-template void likelihood_mean(const LikelihoodMeanArgs<float>&);
-template void likelihood_mean(const LikelihoodMeanArgs<double>&);
+template <>
+void likelihood_mean(const LikelihoodMeanArgs<float>& a) {
+  check(a);
+  HWY_DYNAMIC_DISPATCH(likelihood_mean_float)(a);
+}
+template <>
+void likelihood_mean(const LikelihoodMeanArgs<double>& a) {
+  check(a);
+  plain::likelihood_mean(a);
+}
+
+template <>
+void likelihood_sample(const LikelihoodSampleArgs<float>& a) {
+  check(a);
+  plain::likelihood_sample(a);
+}
+template <>
+void likelihood_sample(const LikelihoodSampleArgs<double>& a) {
+  check(a);
+  plain::likelihood_sample(a);
+}
 
 }  // namespace seqvae::cpu
+#endif  // HWY_ONCE

@@ -1,111 +1,112 @@
-// Sums over many rows are formed in double, whatever the type of the rows.
 #include "seqvae/kernels/reduce.hpp"
 
-#include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "host/cpu/plain/reduce.hpp"
+#include "host/cpu/vector_targets.hpp"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "host/cpu/reduce.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "host/cpu/vector_rows-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqvae::cpu::HWY_NAMESPACE {
+#if HWY_NATIVE_FMA
+
+void log_mean_exp_float(const LogMeanExpArgs<float>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    const float* x = a.x + r * a.K;
+    float largest, sum;
+    max_and_sum_of_exp(x, a.K, largest, sum);
+    if (std::isfinite(sum)) {
+      a.y[r] = largest + std::log(sum / static_cast<float>(a.K));
+    } else {  // infinities and NaN
+      plain::log_mean_exp(LogMeanExpArgs<float>{1, a.K, x, a.y + r});
+    }
+  }
+}
+
+void log_mean_exp_backward_float(const LogMeanExpBackwardArgs<float>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    const float* x = a.x + r * a.K;
+    float* grad_x = a.grad_x + r * a.K;
+    float largest, sum;
+    max_and_sum_of_exp(x, a.K, largest, sum);
+    if (!std::isfinite(sum)) {
+      plain::log_mean_exp_backward(LogMeanExpBackwardArgs<float>{1, a.K, x, a.grad_y + r, grad_x});
+      continue;
+    }
+    const V scale = set(a.grad_y[r] / sum), most = set(largest);
+    for_columns(a.K, [&](std::int64_t k, auto lanes) HWY_ATTR {
+      lanes.store(hn::Mul(exp(hn::Sub(lanes.load(x + k), most)), scale), grad_x + k);
+    });
+  }
+}
+
+#else
+void log_mean_exp_float(const LogMeanExpArgs<float>& a) { plain::log_mean_exp(a); }
+void log_mean_exp_backward_float(const LogMeanExpBackwardArgs<float>& a) {
+  plain::log_mean_exp_backward(a);
+}
+#endif
+
+// The plain loops, compiled for wider vectors.
+void sum_over_time_float(const SumOverTimeArgs<float>& a) { plain::sum_over_time(a); }
+void sum_over_rows_float(const SumOverRowsArgs<float>& a) { plain::sum_over_rows(a); }
+}  // namespace seqvae::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace seqvae::cpu {
-namespace {
+HWY_EXPORT(log_mean_exp_float);
+HWY_EXPORT(log_mean_exp_backward_float);
+HWY_EXPORT(sum_over_time_float);
+HWY_EXPORT(sum_over_rows_float);
 
-constexpr std::int64_t kColumns = 256;  // of one block of partial sums
-constexpr std::int64_t kSums = 1024;    // partial sums on the stack
-
-}  // namespace
-
-template <class Real>
-void sum_over_time(const SumOverTimeArgs<Real>& a) {
+template <>
+void log_mean_exp(const LogMeanExpArgs<float>& a) {
   check(a);
-  const RowLayout& layout = a.layout;
-  const std::int64_t outputs = layout.B * layout.K;  // row of (t, b, k) = first(t) + b K + k
-  double sums[kSums];
-  for (std::int64_t d0 = 0; d0 < a.D; d0 += kColumns) {
-    const std::int64_t width = std::min(kColumns, a.D - d0), block = kSums / width;
-    for (std::int64_t o0 = 0; o0 < outputs; o0 += block) {
-      const std::int64_t o1 = std::min(outputs, o0 + block);
-      std::fill(sums, sums + (o1 - o0) * width, 0.0);
-      for (std::int64_t t = 0; t < layout.T; ++t) {
-        const bool packed = layout.offsets != nullptr;
-        const std::int64_t first = (packed ? layout.offsets[t] : t * layout.B) * layout.K;
-        const std::int64_t last =
-            packed ? std::min(o1, layout.offsets[t + 1] * layout.K - first) : o1;
-        for (std::int64_t o = o0; o < last; ++o) {
-          if (layout.lengths != nullptr && t >= layout.lengths[o / layout.K]) continue;
-          const Real* x = a.x[first + o] + d0;
-          double* sum = sums + (o - o0) * width;
-          for (std::int64_t d = 0; d < width; ++d) sum[d] += static_cast<double>(x[d]);
-        }
-      }
-      for (std::int64_t o = o0; o < o1; ++o) {
-        for (std::int64_t d = 0; d < width; ++d) {
-          a.y[o][d0 + d] = static_cast<Real>(sums[(o - o0) * width + d]);
-        }
-      }
-    }
-  }
+  HWY_DYNAMIC_DISPATCH(log_mean_exp_float)(a);
 }
-
-template <class Real>
-void sum_over_rows(const SumOverRowsArgs<Real>& a) {
+template <>
+void log_mean_exp(const LogMeanExpArgs<double>& a) {
   check(a);
-  double sums[kColumns];
-  for (std::int64_t d0 = 0; d0 < a.D; d0 += kColumns) {
-    const std::int64_t width = std::min(kColumns, a.D - d0);
-    for (std::int64_t d = 0; d < width; ++d) {
-      sums[d] = a.accumulate ? static_cast<double>(a.y[d0 + d]) : 0.0;
-    }
-    for (std::int64_t r = 0; r < a.rows; ++r) {
-      const Real* x = a.x[r] + d0;
-      for (std::int64_t d = 0; d < width; ++d) sums[d] += static_cast<double>(x[d]);
-    }
-    for (std::int64_t d = 0; d < width; ++d) a.y[d0 + d] = static_cast<Real>(sums[d]);
-  }
+  plain::log_mean_exp(a);
 }
 
-namespace {
-
-/// max and sum of exp(x - max); a NaN is the max and stays in the sum.
-template <class Real>
-void max_and_sum(const Real* x, std::int64_t K, Real& largest, Real& sum) {
-  largest = -std::numeric_limits<Real>::infinity();
-  for (std::int64_t k = 0; k < K; ++k) largest = x[k] <= largest ? largest : x[k];
-  sum = 0;
-  for (std::int64_t k = 0; k < K; ++k) sum += std::exp(x[k] - largest);
-}
-
-}  // namespace
-
-template <class Real>
-void log_mean_exp(const LogMeanExpArgs<Real>& a) {
+template <>
+void log_mean_exp_backward(const LogMeanExpBackwardArgs<float>& a) {
   check(a);
-  for (std::int64_t r = 0; r < a.rows; ++r) {
-    Real largest, sum;
-    max_and_sum(a.x + r * a.K, a.K, largest, sum);
-    a.y[r] = std::isinf(largest) ? largest : largest + std::log(sum / static_cast<Real>(a.K));
-  }
+  HWY_DYNAMIC_DISPATCH(log_mean_exp_backward_float)(a);
 }
-
-template <class Real>
-void log_mean_exp_backward(const LogMeanExpBackwardArgs<Real>& a) {
+template <>
+void log_mean_exp_backward(const LogMeanExpBackwardArgs<double>& a) {
   check(a);
-  for (std::int64_t r = 0; r < a.rows; ++r) {
-    const Real* x = a.x + r * a.K;
-    Real largest, sum;
-    max_and_sum(x, a.K, largest, sum);
-    const bool none = largest == -std::numeric_limits<Real>::infinity();
-    for (std::int64_t k = 0; k < a.K; ++k) {
-      a.grad_x[r * a.K + k] = none ? 0 : std::exp(x[k] - largest) / sum * a.grad_y[r];
-    }
-  }
+  plain::log_mean_exp_backward(a);
 }
 
-template void sum_over_time(const SumOverTimeArgs<float>&);
-template void sum_over_time(const SumOverTimeArgs<double>&);
-template void sum_over_rows(const SumOverRowsArgs<float>&);
-template void sum_over_rows(const SumOverRowsArgs<double>&);
-template void log_mean_exp(const LogMeanExpArgs<float>&);
-template void log_mean_exp(const LogMeanExpArgs<double>&);
-template void log_mean_exp_backward(const LogMeanExpBackwardArgs<float>&);
-template void log_mean_exp_backward(const LogMeanExpBackwardArgs<double>&);
+template <>
+void sum_over_time(const SumOverTimeArgs<float>& a) {
+  check(a);
+  HWY_DYNAMIC_DISPATCH(sum_over_time_float)(a);
+}
+template <>
+void sum_over_time(const SumOverTimeArgs<double>& a) {
+  check(a);
+  plain::sum_over_time(a);
+}
+
+template <>
+void sum_over_rows(const SumOverRowsArgs<float>& a) {
+  check(a);
+  HWY_DYNAMIC_DISPATCH(sum_over_rows_float)(a);
+}
+template <>
+void sum_over_rows(const SumOverRowsArgs<double>& a) {
+  check(a);
+  plain::sum_over_rows(a);
+}
 
 }  // namespace seqvae::cpu
+#endif  // HWY_ONCE

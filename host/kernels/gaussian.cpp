@@ -49,7 +49,7 @@ void check(const GaussianSampleArgs<Real>& a) {
   const char* where = "gaussian_sample";
   require_layout(a.noise.layout, where);
   require_size(a.D, where, "D");
-  const std::int64_t rows = a.noise.layout.rows();
+  const std::int64_t rows = a.noise.layout.rows_at_most();
   const bool some = rows > 0 && a.D > 0;
   require_noise(a.noise, a.D, some, where);
   require_input(a.mu, some, where, "mu");
@@ -62,7 +62,7 @@ void check(const GaussianSampleBackwardArgs<Real>& a) {
   const char* where = "gaussian_sample_backward";
   require_layout(a.noise.layout, where);
   require_size(a.D, where, "D");
-  const std::int64_t rows = a.noise.layout.rows();
+  const std::int64_t rows = a.noise.layout.rows_at_most();
   const bool some = rows > 0 && a.D > 0;
   require_noise(a.noise, a.D, some, where);
   require_input(a.logvar, some, where, "logvar");
@@ -99,6 +99,40 @@ void check(const GaussianKlBackwardArgs<Real>& a) {
   require_optional_output(a.grad_logvar_q, a.rows, a.D, where, "grad_logvar_q");
   require_optional_output(a.grad_mu_p, a.rows, a.D, where, "grad_mu_p");
   require_optional_output(a.grad_logvar_p, a.rows, a.D, where, "grad_logvar_p");
+}
+
+template <class Real>
+void check(const GaussianSampleKlArgs<Real>& a) {
+  const char* where = "gaussian_sample_kl";
+  require_layout(a.noise.layout, where);
+  require_size(a.D, where, "D");
+  const std::int64_t rows = a.noise.layout.rows_at_most();
+  const bool some = rows > 0 && a.D > 0;
+  require_noise(a.noise, a.D, some, where);
+  require_input(a.mu_q, some, where, "mu_q");
+  require_input(a.logvar_q, some, where, "logvar_q");
+  require_prior(a.mu_p, a.logvar_p, where);
+  require_output(a.z, rows, a.D, where, "z");
+  require_output(a.kl_sum, rows, 1, where, "kl_sum");
+}
+
+template <class Real>
+void check(const GaussianSampleKlBackwardArgs<Real>& a) {
+  const char* where = "gaussian_sample_kl_backward";
+  require_layout(a.noise.layout, where);
+  require_size(a.D, where, "D");
+  const std::int64_t rows = a.noise.layout.rows_at_most();
+  const bool some = rows > 0 && a.D > 0;
+  require_noise(a.noise, a.D, some, where);
+  require_input(a.mu_q, some, where, "mu_q");
+  require_input(a.logvar_q, some, where, "logvar_q");
+  require_prior(a.mu_p, a.logvar_p, where);
+  require_input(a.grad_z, some, where, "grad_z");
+  require_input(a.grad_kl_sum, some, where, "grad_kl_sum");
+  require_output(a.grad_mu_q, rows, a.D, where, "grad_mu_q");
+  require_output(a.grad_logvar_q, rows, a.D, where, "grad_logvar_q");
+  require_optional_output(a.grad_mu_p, rows, a.D, where, "grad_mu_p");
+  require_optional_output(a.grad_logvar_p, rows, a.D, where, "grad_logvar_p");
 }
 
 template <class Real>
@@ -142,6 +176,10 @@ template void check(const GaussianKlArgs<float>&);
 template void check(const GaussianKlArgs<double>&);
 template void check(const GaussianKlBackwardArgs<float>&);
 template void check(const GaussianKlBackwardArgs<double>&);
+template void check(const GaussianSampleKlArgs<float>&);
+template void check(const GaussianSampleKlArgs<double>&);
+template void check(const GaussianSampleKlBackwardArgs<float>&);
+template void check(const GaussianSampleKlBackwardArgs<double>&);
 template void check(const GaussianLogDensityArgs<float>&);
 template void check(const GaussianLogDensityArgs<double>&);
 template void check(const GaussianLogDensityBackwardArgs<float>&);

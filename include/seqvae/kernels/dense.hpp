@@ -1,8 +1,18 @@
 /// \file  Affine maps of rows: y = act( x W^T + bias + addend ), their input and weight gradients.
 ///
+///     y[r][n]      = act( sum_k x[r][k] W[n][k] + bias[n] + addend[r][n] )
+///     grad_x[r][k] = sum_n grad_y[r][n] W[n][k]        the same contract, W packed transposed
+///     grad_W[n][k] = sum_r grad_y[r][n] x[r][k]
+///
 /// Weights stand as PyTorch's [out][in] and are packed once an optimiser step: `PackedWeights` is
 /// the CPU's prepacked form of W (y = x W^T) or of its transpose (grad_x = grad_y W).
+///
+/// Every call runs on the calling thread alone: callers share rows, or rows of grad_W, out among
+/// their own threads. A row of y has the same bits whatever M and wherever the row stands, in float
+/// and in double; an element of grad_W has the same bits however grad_W is shared out.
 #pragma once
+#include <cstddef>
+#include <cstdlib>
 #include <memory>
 
 #include "seqvae/kernels/activation.hpp"
@@ -13,55 +23,68 @@ namespace cpu {
 
 /// A matrix laid out for products x[M][K] -> y[M][N], whatever M. Not thread-safe while packing;
 /// products from several threads may share it.
+///
+/// Panels of 128 bytes of columns, each [K][width]: panel p holds W[p width + j][k] at
+/// [k][j], with zeros where p width + j >= N. The last panel is 64 bytes wide where that suffices.
 template <class Real>
 class PackedWeights {
  public:
+  /// Memory of its own, zeros until packed.
+  /// \throws InvalidArgument unless N, K >= 1 and N K <= 2^31 - 1.
   PackedWeights(std::int64_t N, std::int64_t K);
-  ~PackedWeights();
-  PackedWeights(PackedWeights&&) noexcept;
-  PackedWeights& operator=(PackedWeights&&) noexcept;
+  /// In the caller's memory of bytes(N, K), 64-byte aligned, which outlives this; undefined until
+  /// packed. \throws InvalidArgument as above, or on null or misaligned memory.
+  PackedWeights(std::int64_t N, std::int64_t K, void* memory);
+  static std::size_t bytes(std::int64_t N, std::int64_t K);
 
-  /// From W row-major [N][K], row stride ldw; or, transposed, from W [K][N].
+  /// From W row-major [N][K], row stride ldw; or, transposed, from W [K][N]. Packing again
+  /// replaces the values. \throws InvalidArgument where W is null or ldw shorter than a row.
   void pack(const Real* W, std::int64_t ldw, bool transposed);
-  std::int64_t N() const;
-  std::int64_t K() const;
-
-  struct Impl;
-  Impl& impl() const { return *impl_; }
+  std::int64_t N() const { return N_; }
+  std::int64_t K() const { return K_; }
+  const Real* data() const { return data_; }
 
  private:
-  std::unique_ptr<Impl> impl_;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  std::int64_t N_, K_;
+  std::unique_ptr<void, Free> own_;
+  Real* data_;
 };
 
 }  // namespace cpu
 
+/// y overlaps neither x nor bias nor, unless it is the same rows, addend.
 template <class Real>
 struct DenseArgs {
   std::int64_t M = 0;                                 ///< rows; >= 0
   const cpu::PackedWeights<Real>* weights = nullptr;  ///< [N][K]
   Rows<const Real> x;                                 ///< [M][K]
   const Real* bias = nullptr;                         ///< [N]  optional
-  Rows<const Real> addend;                            ///< [M][N]  optional; may be y itself
+  Rows<const Real> addend;                            ///< [M][N]  optional; may be y itself;
+                                                      ///<   stride 0: one row for all
   Activation activation = Activation::identity;       ///< applied last
   Rows<Real> y;                                       ///< out [M][N]
 };
 
-/// grad_W[n][k] = sum over rows of grad_y[r][n] x[r][k], in blocks of 128 rows.
+/// M = 0 gives zeros, or, accumulating, leaves grad_W as it is. grad_W overlaps nothing.
 template <class Real>
 struct DenseWeightGradientArgs {
-  std::int64_t M = 0, N = 0, K = 0;
-  Rows<const Real> grad_y;  ///< [M][N]
-  Rows<const Real> x;       ///< [M][K]
-  bool accumulate = false;  ///< add to grad_W instead of overwriting it
-  Rows<Real> grad_W;        ///< out [N][K]
+  std::int64_t M = 0, N = 0, K = 0;  ///< M >= 0; N, K >= 1
+  Rows<const Real> grad_y;           ///< [M][N]
+  Rows<const Real> x;                ///< [M][K]
+  bool accumulate = false;           ///< add to grad_W instead of overwriting it
+  Rows<Real> grad_W;                 ///< out [N][K]
 };
 
+/// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
 void check(const DenseArgs<Real>& args);
 template <class Real>
 void check(const DenseWeightGradientArgs<Real>& args);
 
-namespace cpu {
+namespace cpu {  ///< Highway, on the vectors of the machine that runs.
 template <class Real>
 void dense(const DenseArgs<Real>& args);
 template <class Real>

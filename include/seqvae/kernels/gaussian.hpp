@@ -84,6 +84,30 @@ struct GaussianKlBackwardArgs {
   Rows<Real> grad_mu_q, grad_logvar_q, grad_mu_p, grad_logvar_p;  ///< out [rows][D]; each optional
 };
 
+/// gaussian_sample and the kl_sum of gaussian_kl in one pass over memory: z is the same bits.
+template <class Real>
+struct GaussianSampleKlArgs {
+  std::int64_t D = 0;  ///< rows are noise.layout's
+  NoiseArgs<Real> noise;
+  Rows<const Real> mu_q, logvar_q;  ///< [rows][D]
+  Rows<const Real> mu_p, logvar_p;  ///< [rows][D]  not given: N(0, I)
+  Rows<Real> z;                     ///< out [rows][D]  0 in padding
+  Rows<Real> kl_sum;                ///< out [rows][1]  nats, summed over d; 0 in padding
+};
+
+/// Both backwards in one pass; what they say of a row's mu_q and logvar_q is added up. All 0 in
+/// padding.
+template <class Real>
+struct GaussianSampleKlBackwardArgs {
+  std::int64_t D = 0;
+  NoiseArgs<Real> noise;  ///< the forward's: the same noise is drawn again
+  Rows<const Real> mu_q, logvar_q, mu_p, logvar_p;  ///< as forward
+  Rows<const Real> grad_z;                          ///< [rows][D]
+  Rows<const Real> grad_kl_sum;                     ///< [rows][1]
+  Rows<Real> grad_mu_q, grad_logvar_q;              ///< out [rows][D]
+  Rows<Real> grad_mu_p, grad_logvar_p;              ///< out [rows][D]; each optional
+};
+
 template <class Real>
 struct GaussianLogDensityArgs {
   std::int64_t rows = 0, D = 0;
@@ -115,9 +139,24 @@ void check(const GaussianKlArgs<Real>& args);
 template <class Real>
 void check(const GaussianKlBackwardArgs<Real>& args);
 template <class Real>
+void check(const GaussianSampleKlArgs<Real>& args);
+template <class Real>
+void check(const GaussianSampleKlBackwardArgs<Real>& args);
+template <class Real>
 void check(const GaussianLogDensityArgs<Real>& args);
 template <class Real>
 void check(const GaussianLogDensityBackwardArgs<Real>& args);
+
+namespace cuda {  ///< Enqueues one kernel on the stream; capturable; the same bits in every run.
+void gaussian_head(const GaussianHeadArgs<float>& args, Stream stream);
+void gaussian_head_backward(const GaussianHeadBackwardArgs<float>& args, Stream stream);
+void gaussian_sample(const GaussianSampleArgs<float>& args, Stream stream);
+void gaussian_sample_backward(const GaussianSampleBackwardArgs<float>& args, Stream stream);
+void gaussian_kl(const GaussianKlArgs<float>& args, Stream stream);
+void gaussian_kl_backward(const GaussianKlBackwardArgs<float>& args, Stream stream);
+void gaussian_sample_kl(const GaussianSampleKlArgs<float>& args, Stream stream);
+void gaussian_sample_kl_backward(const GaussianSampleKlBackwardArgs<float>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {
 template <class Real>
@@ -132,6 +171,10 @@ template <class Real>
 void gaussian_kl(const GaussianKlArgs<Real>& args);
 template <class Real>
 void gaussian_kl_backward(const GaussianKlBackwardArgs<Real>& args);
+template <class Real>
+void gaussian_sample_kl(const GaussianSampleKlArgs<Real>& args);
+template <class Real>
+void gaussian_sample_kl_backward(const GaussianSampleKlBackwardArgs<Real>& args);
 template <class Real>
 void gaussian_log_density(const GaussianLogDensityArgs<Real>& args);
 template <class Real>

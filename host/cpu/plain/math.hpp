@@ -5,7 +5,7 @@
 
 #include "seqvae/kernels/activation.hpp"
 
-namespace seqvae::cpu {
+namespace seqvae::cpu::plain {
 
 /// log(1 + exp(x))
 template <class Real>
@@ -32,6 +32,12 @@ Real log_softplus(Real x) {
 template <class Real>
 Real log_softplus_slope(Real x) {
   return x < -20 ? 1 - std::exp(x) / 2 : sigmoid(x) / softplus(x);
+}
+
+/// The larger of two; NaN if either is.
+template <class Real>
+Real max_or_nan(Real a, Real b) {
+  return a < b || std::isnan(b) ? b : a;
 }
 
 template <class Real>
@@ -81,4 +87,4 @@ Real activation_slope(Activation kind, Real y) {
   return 1;
 }
 
-}  // namespace seqvae::cpu
+}  // namespace seqvae::cpu::plain

@@ -1,12 +1,14 @@
+// Diagonal Gaussians as their equations in index order: what double runs, and what the tuned float
+// is held to.
+#pragma once
 #include "seqvae/kernels/gaussian.hpp"
 
 #include <cmath>
 
-#include "host/cpu/plain_math.hpp"
-#include "host/cpu/row_places.hpp"
+#include "host/cpu/plain/math.hpp"
+#include "host/cpu/plain/row_places.hpp"
 
-namespace seqvae::cpu {
-namespace {
+namespace seqvae::cpu::plain {
 
 constexpr double kLog2Pi = 1.8378770664093454836;
 constexpr int kLargestLogvar = 15;  // of the map exp
@@ -20,11 +22,8 @@ Real noise_at(const NoiseArgs<Real>& noise, const RowPlace& place, std::int64_t 
   return static_cast<Real>(normal(random, static_cast<int>(d % 4)));
 }
 
-}  // namespace
-
 template <class Real>
 void gaussian_head(const GaussianHeadArgs<Real>& a) {
-  check(a);
   for (std::int64_t r = 0; r < a.rows; ++r) {
     for (std::int64_t d = 0; d < a.D; ++d) {
       const Real raw = a.raw[r][d];
@@ -47,7 +46,6 @@ void gaussian_head(const GaussianHeadArgs<Real>& a) {
 
 template <class Real>
 void gaussian_head_backward(const GaussianHeadBackwardArgs<Real>& a) {
-  check(a);
   for (std::int64_t r = 0; r < a.rows; ++r) {
     for (std::int64_t d = 0; d < a.D; ++d) {
       const Real raw = a.raw[r][d], grad = a.grad_logvar[r][d];
@@ -72,7 +70,6 @@ void gaussian_head_backward(const GaussianHeadBackwardArgs<Real>& a) {
 
 template <class Real>
 void gaussian_sample(const GaussianSampleArgs<Real>& a) {
-  check(a);
   for_each_row(a.noise.layout, [&](const RowPlace& place) {
     Words random{};
     for (std::int64_t d = 0; d < a.D; ++d) {
@@ -89,7 +86,6 @@ void gaussian_sample(const GaussianSampleArgs<Real>& a) {
 
 template <class Real>
 void gaussian_sample_backward(const GaussianSampleBackwardArgs<Real>& a) {
-  check(a);
   for_each_row(a.noise.layout, [&](const RowPlace& place) {
     Words random{};
     for (std::int64_t d = 0; d < a.D; ++d) {
@@ -105,18 +101,35 @@ void gaussian_sample_backward(const GaussianSampleBackwardArgs<Real>& a) {
   });
 }
 
+/// kl of one component.
+template <class Real>
+Real kl_term(Real mu_q, Real logvar_q, Real mu_p, Real logvar_p) {
+  const Real ratio = logvar_q - logvar_p;
+  // exp(-logvar_p / 2) before the square: no 0 * inf where a variance is extreme.
+  const Real scaled = (mu_q - mu_p) * std::exp(-logvar_p / 2);
+  // expm1(x) - x: where q is near p the terms would cancel.
+  return (std::expm1(ratio) - ratio + scaled * scaled) / 2;
+}
+
+/// grad times the derivatives of kl; that by mu_p is that by mu_q with the other sign.
+template <class Real>
+struct KlGradient {
+  Real mu_q, logvar_q, logvar_p;
+};
+template <class Real>
+KlGradient<Real> kl_gradient(Real mu_q, Real logvar_q, Real mu_p, Real logvar_p, Real grad) {
+  const Real root = std::exp(-logvar_p / 2), scaled = (mu_q - mu_p) * root;
+  const Real excess = std::expm1(logvar_q - logvar_p);  // variance ratio - 1
+  return {grad * scaled * root, grad * excess / 2, -grad * (excess + scaled * scaled) / 2};
+}
+
 template <class Real>
 void gaussian_kl(const GaussianKlArgs<Real>& a) {
-  check(a);
   for (std::int64_t r = 0; r < a.rows; ++r) {
     Real sum = 0;
     for (std::int64_t d = 0; d < a.D; ++d) {
       const Real mu_p = a.mu_p ? a.mu_p[r][d] : 0, logvar_p = a.logvar_p ? a.logvar_p[r][d] : 0;
-      const Real ratio = a.logvar_q[r][d] - logvar_p;
-      // exp(-logvar_p / 2) before the square: no 0 * inf where a variance is extreme.
-      const Real scaled = (a.mu_q[r][d] - mu_p) * std::exp(-logvar_p / 2);
-      // expm1(x) - x: where q is near p the terms would cancel.
-      const Real kl = (std::expm1(ratio) - ratio + scaled * scaled) / 2;
+      const Real kl = kl_term(a.mu_q[r][d], a.logvar_q[r][d], mu_p, logvar_p);
       if (a.kl) a.kl[r][d] = kl;
       sum += kl;
     }
@@ -126,26 +139,56 @@ void gaussian_kl(const GaussianKlArgs<Real>& a) {
 
 template <class Real>
 void gaussian_kl_backward(const GaussianKlBackwardArgs<Real>& a) {
-  check(a);
   for (std::int64_t r = 0; r < a.rows; ++r) {
     for (std::int64_t d = 0; d < a.D; ++d) {
       const Real mu_p = a.mu_p ? a.mu_p[r][d] : 0, logvar_p = a.logvar_p ? a.logvar_p[r][d] : 0;
       const Real grad =
           (a.grad_kl ? a.grad_kl[r][d] : 0) + (a.grad_kl_sum ? a.grad_kl_sum[r][0] : 0);
-      const Real precision = std::exp(-logvar_p / 2);
-      const Real scaled = (a.mu_q[r][d] - mu_p) * precision;
-      const Real excess = std::expm1(a.logvar_q[r][d] - logvar_p);  // variance ratio - 1
-      if (a.grad_mu_q) a.grad_mu_q[r][d] = grad * scaled * precision;
-      if (a.grad_mu_p) a.grad_mu_p[r][d] = -grad * scaled * precision;
-      if (a.grad_logvar_q) a.grad_logvar_q[r][d] = grad * excess / 2;
-      if (a.grad_logvar_p) a.grad_logvar_p[r][d] = -grad * (excess + scaled * scaled) / 2;
+      const KlGradient<Real> kl = kl_gradient(a.mu_q[r][d], a.logvar_q[r][d], mu_p, logvar_p, grad);
+      if (a.grad_mu_q) a.grad_mu_q[r][d] = kl.mu_q;
+      if (a.grad_logvar_q) a.grad_logvar_q[r][d] = kl.logvar_q;
+      if (a.grad_mu_p) a.grad_mu_p[r][d] = -kl.mu_q;
+      if (a.grad_logvar_p) a.grad_logvar_p[r][d] = kl.logvar_p;
     }
   }
 }
 
 template <class Real>
+void gaussian_sample_kl(const GaussianSampleKlArgs<Real>& a) {
+  gaussian_sample(GaussianSampleArgs<Real>{a.D, a.noise, a.mu_q, a.logvar_q, a.z});
+  for_each_row(a.noise.layout, [&](const RowPlace& place) {
+    Real& kl_sum = a.kl_sum[place.row][0];
+    kl_sum = 0;
+    for (std::int64_t d = 0; place.valid && d < a.D; ++d) {
+      const Real mu_p = a.mu_p ? a.mu_p[place.row][d] : 0;
+      const Real logvar_p = a.logvar_p ? a.logvar_p[place.row][d] : 0;
+      kl_sum += kl_term(a.mu_q[place.row][d], a.logvar_q[place.row][d], mu_p, logvar_p);
+    }
+  });
+}
+
+template <class Real>
+void gaussian_sample_kl_backward(const GaussianSampleKlBackwardArgs<Real>& a) {
+  gaussian_sample_backward(GaussianSampleBackwardArgs<Real>{a.D, a.noise, a.logvar_q, a.grad_z,
+                                                            a.grad_mu_q, a.grad_logvar_q});
+  for_each_row(a.noise.layout, [&](const RowPlace& place) {
+    const std::int64_t r = place.row;
+    for (std::int64_t d = 0; d < a.D; ++d) {
+      KlGradient<Real> kl{};
+      if (place.valid) {
+        kl = kl_gradient(a.mu_q[r][d], a.logvar_q[r][d], a.mu_p ? a.mu_p[r][d] : 0,
+                         a.logvar_p ? a.logvar_p[r][d] : 0, a.grad_kl_sum[r][0]);
+        a.grad_mu_q[r][d] += kl.mu_q;
+        a.grad_logvar_q[r][d] += kl.logvar_q;
+      }
+      if (a.grad_mu_p) a.grad_mu_p[r][d] = -kl.mu_q;
+      if (a.grad_logvar_p) a.grad_logvar_p[r][d] = kl.logvar_p;
+    }
+  });
+}
+
+template <class Real>
 void gaussian_log_density(const GaussianLogDensityArgs<Real>& a) {
-  check(a);
   for (std::int64_t r = 0; r < a.rows; ++r) {
     Real sum = 0;
     for (std::int64_t d = 0; d < a.D; ++d) {
@@ -160,7 +203,6 @@ void gaussian_log_density(const GaussianLogDensityArgs<Real>& a) {
 
 template <class Real>
 void gaussian_log_density_backward(const GaussianLogDensityBackwardArgs<Real>& a) {
-  check(a);
   for (std::int64_t r = 0; r < a.rows; ++r) {
     for (std::int64_t d = 0; d < a.D; ++d) {
       const bool observed = !a.mask || a.mask[r][d] != 0;
@@ -179,21 +221,4 @@ void gaussian_log_density_backward(const GaussianLogDensityBackwardArgs<Real>& a
   }
 }
 
-template void gaussian_head(const GaussianHeadArgs<float>&);
-template void gaussian_head(const GaussianHeadArgs<double>&);
-template void gaussian_head_backward(const GaussianHeadBackwardArgs<float>&);
-template void gaussian_head_backward(const GaussianHeadBackwardArgs<double>&);
-template void gaussian_sample(const GaussianSampleArgs<float>&);
-template void gaussian_sample(const GaussianSampleArgs<double>&);
-template void gaussian_sample_backward(const GaussianSampleBackwardArgs<float>&);
-template void gaussian_sample_backward(const GaussianSampleBackwardArgs<double>&);
-template void gaussian_kl(const GaussianKlArgs<float>&);
-template void gaussian_kl(const GaussianKlArgs<double>&);
-template void gaussian_kl_backward(const GaussianKlBackwardArgs<float>&);
-template void gaussian_kl_backward(const GaussianKlBackwardArgs<double>&);
-template void gaussian_log_density(const GaussianLogDensityArgs<float>&);
-template void gaussian_log_density(const GaussianLogDensityArgs<double>&);
-template void gaussian_log_density_backward(const GaussianLogDensityBackwardArgs<float>&);
-template void gaussian_log_density_backward(const GaussianLogDensityBackwardArgs<double>&);
-
-}  // namespace seqvae::cpu
+}  // namespace seqvae::cpu::plain

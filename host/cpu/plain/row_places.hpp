@@ -5,7 +5,7 @@
 
 #include "seqvae/kernels/gaussian.hpp"
 
-namespace seqvae::cpu {
+namespace seqvae::cpu::plain {
 
 struct RowPlace {
   std::int64_t row, t, b, k;  ///< t: the sequence's own time, t0 and origin included
@@ -37,4 +37,4 @@ Words noise_words(const NoiseArgs<Real>& noise, const RowPlace& place, std::int6
                 noise.key.seed);
 }
 
-}  // namespace seqvae::cpu
+}  // namespace seqvae::cpu::plain

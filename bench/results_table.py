@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Writes bench/results/README.md: the table of what bench/compare.py has stored beside it."""
+
+import json
+import pathlib
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "results"
+HEAD = """# Measured against the peers
+Milliseconds, minimum with the median in brackets, of {rounds} steps in alternation with the peers
+(bench/compare.py; all agree on the loss first). ratio = fastest peer / this library, by minima: above
+1 the library is faster. The peers are described in bench/peers. Made by `scripts/bench`; settings,
+versions and every time are in the JSON files.
+
+Machine: {machine}.
+
+| family | threads | seqvae | peers, fastest first | ratio | commit |
+|---|---:|---:|---|---:|---|
+"""
+
+
+def milliseconds(program):
+    return f"{program['min_ms']:.1f} ({program['median_ms']:.1f})"
+
+
+def row(report):
+    programs = sorted(report["programs"], key=lambda p: p["min_ms"])
+    peers = [p for p in programs if p["role"] == "peer"]
+    ours = [milliseconds(p) for p in programs if p["role"] == "ours"] or ["-"]
+    named = "<br>".join(f"{p['about']['program']} {p['about'].get('variant', '')} {milliseconds(p)}"
+                        for p in peers)
+    ratio = "-" if report["ratio"] is None else f"{report['ratio']:.2f}"
+    return (f"| {report['name']} | {peers[0]['about']['threads']} | {ours[0]} | {named} | {ratio} | "
+            f"{report['commit']} |\n")
+
+
+def machine(report):
+    found = report["machine"]
+    return (f"{found.get('model name', 'unknown')} (family {found.get('cpu family', '?')}, model "
+            f"{found.get('model', '?')}{', AVX-512' if found['avx512'] else ''}), {found['cores']} "
+            f"cores, {found['memory_GiB']:.0f} GiB")
+
+
+def main():
+    reports = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*_threads*.json"))]
+    if not reports:
+        return
+    machines = sorted({machine(report) for report in reports})
+    rounds = sorted({str(report["rounds"]) for report in reports})
+    (FOLDER / "README.md").write_text(
+        HEAD.format(machine="; ".join(machines), rounds=" or ".join(rounds))
+        + "".join(map(row, reports)))
+
+
+if __name__ == "__main__":
+    main()

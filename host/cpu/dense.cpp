@@ -1,0 +1,154 @@
+// Products of rows: panels of packed weights outside, blocks of rows that stay in L2 outside those.
+#include "seqvae/kernels/dense.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "host/cpu/product.hpp"
+#include "seqvae/core/error.hpp"
+
+namespace seqvae::cpu {
+namespace {
+
+// Rows that meet a panel before the next one is read: 12 tiles of the widest vectors.
+constexpr std::int64_t kBlockRows = 120;
+
+template <class Real>
+std::int64_t panel_count(std::int64_t N) {
+  return (N + kPanelColumns<Real> - 1) / kPanelColumns<Real>;
+}
+
+template <class Real>
+std::int64_t packed_columns(std::int64_t N) {
+  const std::int64_t last = panel_count<Real>(N) - 1;
+  return last * kPanelColumns<Real> + panel_width<Real>(N, last);
+}
+
+}  // namespace
+
+template <class Real>
+std::size_t PackedWeights<Real>::bytes(std::int64_t N, std::int64_t K) {
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  require(N >= 1, "PackedWeights", "N", N, ">= 1");
+  require(K >= 1, "PackedWeights", "K", K, ">= 1");
+  require(N <= most / K, "PackedWeights", "N", N, "<= (2^31 - 1) / K");
+  return static_cast<std::size_t>(packed_columns<Real>(N) * K) * sizeof(Real);
+}
+
+template <class Real>
+PackedWeights<Real>::PackedWeights(std::int64_t N, std::int64_t K)
+    : N_(N),
+      K_(K),
+      own_(std::aligned_alloc(64, bytes(N, K))),
+      data_(static_cast<Real*>(own_.get())) {
+  if (data_ == nullptr) throw std::bad_alloc();
+  std::fill_n(data_, bytes(N, K) / sizeof(Real), Real{0});
+}
+
+template <class Real>
+PackedWeights<Real>::PackedWeights(std::int64_t N, std::int64_t K, void* memory)
+    : N_(N), K_(K), data_(static_cast<Real*>(memory)) {
+  bytes(N, K);  // its checks
+  require_pointer(memory, "PackedWeights", "memory");
+  require(reinterpret_cast<std::uintptr_t>(memory) % 64 == 0, "PackedWeights", "memory", memory,
+          "aligned to 64 bytes");
+}
+
+template <class Real>
+void PackedWeights<Real>::pack(const Real* W, std::int64_t ldw, bool transposed) {
+  require_pointer(W, "PackedWeights::pack", "W");
+  const std::int64_t row_length = transposed ? N_ : K_;
+  require(ldw >= row_length, "PackedWeights::pack", "ldw", ldw, fmt::format(">= {}", row_length));
+  Real* panel = data_;
+  for (std::int64_t p = 0; p < panel_count<Real>(N_); ++p) {
+    const std::int64_t width = panel_width<Real>(N_, p), n = p * kPanelColumns<Real>;
+    const std::int64_t columns = std::min(width, N_ - n);
+    if (transposed) {
+      for (std::int64_t k = 0; k < K_; ++k) {
+        std::copy_n(W + k * ldw + n, columns, panel + k * width);
+        std::fill_n(panel + k * width + columns, width - columns, Real{0});
+      }
+    } else {
+      // Squares of 16: a cache line of W serves 16 values of k before it is dropped.
+      for (std::int64_t k0 = 0; k0 < K_; k0 += 16) {
+        const std::int64_t k1 = std::min(k0 + 16, K_);
+        for (std::int64_t j = 0; j < width; ++j) {
+          for (std::int64_t k = k0; k < k1; ++k) {
+            panel[k * width + j] = j < columns ? W[(n + j) * ldw + k] : Real{0};
+          }
+        }
+      }
+    }
+    panel += width * K_;
+  }
+}
+
+template <class Real>
+void dense(const DenseArgs<Real>& a) {
+  check(a);
+  const std::int64_t N = a.weights->N(), K = a.weights->K();
+  for (std::int64_t row = 0; row < a.M; row += kBlockRows) {
+    PanelProduct<Real> p;
+    p.rows = std::min(kBlockRows, a.M - row);
+    p.K = K;
+    p.panel = a.weights->data();
+    p.x = {a.x[row], a.x.stride};
+    for (std::int64_t n = 0; n < N; n += kPanelColumns<Real>) {
+      p.width = panel_width<Real>(N, n / kPanelColumns<Real>);
+      p.columns = std::min(p.width, N - n);
+      if (a.bias != nullptr) p.bias = a.bias + n;
+      if (a.addend) p.addend = {a.addend[row] + n, a.addend.stride};
+      p.y = {a.y[row] + n, a.y.stride};
+      panel_product(p);
+      p.panel += p.width * K;
+    }
+    if (a.activation != Activation::identity) {
+      const Rows<Real> y(a.y[row], a.y.stride);
+      activation<Real>({a.activation, p.rows, N, y, y});
+    }
+  }
+}
+
+// Here rows are summed over: a block of them is K of the inner loops, columns of x are its panels
+// where they lie, and grad_y, transposed, its rows.
+template <class Real>
+void dense_weight_gradient(const DenseWeightGradientArgs<Real>& a) {
+  check(a);
+  constexpr std::int64_t kSummed = 256, kRows = 160, kColumns = kPanelColumns<Real>;
+  if (a.M == 0 && !a.accumulate) {
+    for (std::int64_t n = 0; n < a.N; ++n) std::fill_n(a.grad_W[n], a.K, Real{0});
+  }
+  alignas(64) Real last_panel[kSummed * kColumns];
+  for (std::int64_t row = 0; row < a.M; row += kSummed) {
+    PanelProduct<Real> p;
+    p.K = std::min(kSummed, a.M - row);
+    for (std::int64_t n = 0; n < a.N; n += kRows) {
+      p.rows = std::min(kRows, a.N - n);
+      p.x = {a.grad_y[row] + n, a.grad_y.stride};
+      for (std::int64_t k = 0; k < a.K; k += kColumns) {
+        p.columns = std::min(kColumns, a.K - k);
+        p.panel = a.x[row] + k;
+        p.width = a.x.stride;
+        if (p.columns < kColumns) {  // whole vectors would reach past the last row
+          p.width = panel_width<Real>(a.K, k / kColumns);
+          p.panel = last_panel;
+          for (std::int64_t r = 0; r < p.K; ++r) {
+            std::copy_n(a.x[row + r] + k, p.columns, last_panel + r * p.width);
+          }
+        }
+        p.y = {a.grad_W[n] + k, a.grad_W.stride};
+        if (a.accumulate || row > 0) p.addend = p.y;
+        transposed_product(p);
+      }
+    }
+  }
+}
+
+template class PackedWeights<float>;
+template class PackedWeights<double>;
+template void dense(const DenseArgs<float>&);
+template void dense(const DenseArgs<double>&);
+template void dense_weight_gradient(const DenseWeightGradientArgs<float>&);
+template void dense_weight_gradient(const DenseWeightGradientArgs<double>&);
+
+}  // namespace seqvae::cpu

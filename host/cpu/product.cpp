@@ -1,0 +1,198 @@
+// A tile of rows x two vectors of columns stays in registers over the whole of K; weights come
+// from L2 or L3 in the order they lie in, x from L1. Compiled for each vector width that the
+// architecture knows and chosen at run time (Highway).
+#include "host/cpu/product.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "host/cpu/product.cpp"
+#include <hwy/foreach_target.h>
+// foreach_target stands first
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace seqvae::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Accumulators a tile may have: two vectors a row, and registers to spare for weights and x.
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kMostRows = 10;
+#else
+constexpr int kMostRows = 5;
+#endif
+
+// How far ahead of its use a packed panel is fetched: 2 KiB hide L3's latency (measured).
+// Transposed, both operands lie in rows far apart, which the hardware does not foresee: the rows
+// after the last are fetched to L2, for they are the next block's.
+constexpr std::size_t kPrefetchBytes = 2048;
+
+template <class D, class Real = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> load_first(D d, const Real* from, std::int64_t count) {
+#if HWY_MEM_OPS_MIGHT_FAULT
+  HWY_ALIGN Real lanes[hn::MaxLanes(D())] = {};
+  for (std::int64_t i = 0; i < count; ++i) lanes[i] = from[i];
+  return hn::Load(d, lanes);
+#else
+  return hn::MaskedLoad(hn::FirstN(d, static_cast<std::size_t>(count)), d, from);
+#endif
+}
+
+template <class D, class Real = hn::TFromD<D>>
+HWY_INLINE void store_first(D d, hn::Vec<D> v, Real* to, std::int64_t count) {
+#if HWY_MEM_OPS_MIGHT_FAULT
+  HWY_ALIGN Real lanes[hn::MaxLanes(D())];
+  hn::Store(v, d, lanes);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
+#else
+  hn::BlendedStore(v, hn::FirstN(d, static_cast<std::size_t>(count)), d, to);
+#endif
+}
+
+// Adds bias and addend of one vector of columns and stores it.
+template <class D, class Real = hn::TFromD<D>>
+HWY_INLINE void finish(D d, hn::Vec<D> sum, const Real* bias, const Real* addend, Real* y,
+                       std::int64_t columns) {
+  if (columns >= static_cast<std::int64_t>(hn::Lanes(d))) {
+    if (bias != nullptr) sum = hn::Add(sum, hn::LoadU(d, bias));
+    if (addend != nullptr) sum = hn::Add(sum, hn::LoadU(d, addend));
+    hn::StoreU(sum, d, y);
+  } else if (columns > 0) {
+    if (bias != nullptr) sum = hn::Add(sum, load_first(d, bias, columns));
+    if (addend != nullptr) sum = hn::Add(sum, load_first(d, addend, columns));
+    store_first(d, sum, y, columns);
+  }
+}
+
+// kRows rows from row0, kVectors vectors of columns from column0.
+template <int kRows, int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
+HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t column0) {
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  hn::Vec<D> sums[kRows][kVectors];
+  const Real* x[kRows];
+  HWY_UNROLL(10)
+  for (int r = 0; r < kRows; ++r) {
+    x[r] = kTransposed ? p.x.data + row0 + r : p.x[row0 + r];
+    HWY_UNROLL(2)
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(d);
+    // What is written last is asked for first.
+    HWY_UNROLL(2)
+    for (int v = 0; v < kVectors; ++v) {
+      __builtin_prefetch(p.y[row0 + r] + column0 + v * lanes, 1);
+    }
+  }
+  const Real* panel = p.panel + column0;
+  HWY_UNROLL(1)
+  for (std::int64_t k = 0; k < p.K; ++k) {
+    hn::Vec<D> w[kVectors];
+    HWY_UNROLL(2)
+    for (int v = 0; v < kVectors; ++v) {
+      w[v] = hn::LoadU(d, panel + v * lanes);
+      const Real* later =
+          panel + v * lanes +
+          (kTransposed ? p.K * p.width : static_cast<std::int64_t>(kPrefetchBytes / sizeof(Real)));
+      __builtin_prefetch(later, 0, kTransposed ? 2 : 3);
+    }
+    panel += p.width;
+    HWY_UNROLL(10)
+    for (int r = 0; r < kRows; ++r) {
+      // Transposed, one pointer serves: the rows stand side by side.
+      const auto factor = hn::Set(d, kTransposed ? x[0][r] : x[r][k]);
+      HWY_UNROLL(2)
+      for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(factor, w[v], sums[r][v]);
+    }
+    if (kTransposed) {
+      __builtin_prefetch(x[0] + p.K * p.x.stride, 0, 2);
+      x[0] += p.x.stride;
+    }
+  }
+  HWY_UNROLL(10)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(2)
+    for (int v = 0; v < kVectors; ++v) {
+      const std::int64_t column = column0 + v * lanes;
+      finish(d, sums[r][v], p.bias != nullptr ? p.bias + column : nullptr,
+             p.addend ? p.addend[row0 + r] + column : nullptr, p.y[row0 + r] + column,
+             p.columns - column);
+    }
+  }
+}
+
+template <int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
+void tile_of(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t rows,
+             std::int64_t column0) {
+  static_assert(kMostRows == 5 || kMostRows == 10);
+  switch (rows) {
+    case 1:
+      return tile<1, kVectors, kTransposed>(d, p, row0, column0);
+    case 2:
+      return tile<2, kVectors, kTransposed>(d, p, row0, column0);
+    case 3:
+      return tile<3, kVectors, kTransposed>(d, p, row0, column0);
+    case 4:
+      return tile<4, kVectors, kTransposed>(d, p, row0, column0);
+    case 5:
+      return tile<5, kVectors, kTransposed>(d, p, row0, column0);
+#if HWY_TARGET <= HWY_AVX3
+    case 6:
+      return tile<6, kVectors, kTransposed>(d, p, row0, column0);
+    case 7:
+      return tile<7, kVectors, kTransposed>(d, p, row0, column0);
+    case 8:
+      return tile<8, kVectors, kTransposed>(d, p, row0, column0);
+    case 9:
+      return tile<9, kVectors, kTransposed>(d, p, row0, column0);
+    case 10:
+      return tile<10, kVectors, kTransposed>(d, p, row0, column0);
+#endif
+  }
+}
+
+// Rows in tiles of equal height, as nearly as may be.
+template <int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
+void columns_of(D d, const PanelProduct<Real>& p, std::int64_t column0) {
+  const std::int64_t tiles = (p.rows + kMostRows - 1) / kMostRows;
+  for (std::int64_t t = 0; t < tiles; ++t) {
+    const std::int64_t begin = p.rows * t / tiles, end = p.rows * (t + 1) / tiles;
+    tile_of<kVectors, kTransposed>(d, p, begin, end - begin, column0);
+  }
+}
+
+template <bool kTransposed, class Real>
+void product(const PanelProduct<Real>& p) {
+  const hn::CappedTag<Real, 64 / sizeof(Real)> d;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t column = 0; column < p.columns; column += 2 * lanes) {
+    if (p.width - column >= 2 * lanes) {
+      columns_of<2, kTransposed>(d, p, column);
+    } else {
+      columns_of<1, kTransposed>(d, p, column);
+    }
+  }
+}
+
+void panel_float(const PanelProduct<float>& p) { product<false>(p); }
+void panel_double(const PanelProduct<double>& p) { product<false>(p); }
+void transposed_float(const PanelProduct<float>& p) { product<true>(p); }
+void transposed_double(const PanelProduct<double>& p) { product<true>(p); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace seqvae::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqvae::cpu {
+
+HWY_EXPORT(panel_float);
+HWY_EXPORT(panel_double);
+HWY_EXPORT(transposed_float);
+HWY_EXPORT(transposed_double);
+
+void panel_product(const PanelProduct<float>& p) { HWY_DYNAMIC_DISPATCH(panel_float)(p); }
+void panel_product(const PanelProduct<double>& p) { HWY_DYNAMIC_DISPATCH(panel_double)(p); }
+void transposed_product(const PanelProduct<float>& p) { HWY_DYNAMIC_DISPATCH(transposed_float)(p); }
+void transposed_product(const PanelProduct<double>& p) {
+  HWY_DYNAMIC_DISPATCH(transposed_double)(p);
+}
+
+}  // namespace seqvae::cpu
+#endif

@@ -1,0 +1,42 @@
+// The inner loops of all products of rows: one panel of packed columns times some rows.
+#pragma once
+#include <cstdint>
+
+#include "seqvae/kernels/rows.hpp"
+
+namespace seqvae::cpu {
+
+/// Columns of a full panel: two cache lines, two AVX-512 vectors.
+template <class Real>
+inline constexpr std::int64_t kPanelColumns = 128 / sizeof(Real);
+
+/// Columns that panel p of N columns takes in memory: a whole panel, or half of the last one.
+template <class Real>
+constexpr std::int64_t panel_width(std::int64_t N, std::int64_t panel) {
+  constexpr std::int64_t whole = kPanelColumns<Real>;
+  return N - panel * whole <= whole / 2 ? whole / 2 : whole;
+}
+
+///     y[r][j] = sum_k x[r][k] panel[k][j] + bias[j] + addend[r][j],   j < columns
+/// Each element is one chain of fused multiply-adds in order of k, begun at zero: the same bits
+/// for each number of rows and each place among them.
+template <class Real>
+struct PanelProduct {
+  std::int64_t rows = 0, K = 0;
+  std::int64_t columns = 0;     // 1 .. width
+  std::int64_t width = 0;       // of the panel in memory; whole vectors of it are read
+  const Real* panel = nullptr;  // [K][width]
+  Rows<const Real> x;           // [rows][K]
+  const Real* bias = nullptr;   // [columns]  optional
+  Rows<const Real> addend;      // [rows][columns]  optional; may be y
+  Rows<Real> y;                 // out [rows][columns]
+};
+
+void panel_product(const PanelProduct<float>& product);
+void panel_product(const PanelProduct<double>& product);
+
+/// The same where x stands transposed, x.data[k * x.stride + r], and the panel has any alignment.
+void transposed_product(const PanelProduct<float>& product);
+void transposed_product(const PanelProduct<double>& product);
+
+}  // namespace seqvae::cpu

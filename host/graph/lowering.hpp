@@ -1,0 +1,63 @@
+// One node of a plan, ready to run on the rows of one shard: each op becomes calls of contracts.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "seqvae/graph/graph.hpp"
+#include "seqvae/kernels/dense.hpp"
+
+namespace seqvae {
+
+/// A value's rows as seen by an instruction. The rows of step t begin at data + scale * offsets[t]
+/// rows; scale 0: at data, whatever the step (shared, per sequence, or local to a step).
+template <class Real>
+struct Operand {
+  Real* data = nullptr;
+  std::int64_t stride = 0;
+  std::int64_t scale = 0;
+  std::int64_t D = 0;
+  RowKind kind;
+  explicit operator bool() const { return data != nullptr; }
+};
+
+template <class Real>
+struct Instruction {
+  const Node* node = nullptr;
+  std::vector<Operand<Real>> inputs;  ///< in the node's order; without data where not given
+  Operand<Real> output;
+  const cpu::PackedWeights<Real>* weights = nullptr;
+  const Real* bias = nullptr;
+  Real* gradient = nullptr;  ///< sinks: first element in the gradient buffer
+  std::int64_t gradient_stride = 0;
+  Operand<Real> noise;               ///< given in place of draws
+  std::vector<std::int32_t> placed;  ///< concat: 1 where the part was written in place
+};
+
+/// The sequences of a shard, longest first, and what keys their noise.
+template <class Real>
+struct ShardRows {
+  std::int64_t T = 0, B = 0, K = 1;
+  std::vector<std::int32_t> offsets;       ///< [T + 1]
+  std::vector<std::int32_t> lengths;       ///< [B]
+  std::vector<std::int32_t> origins;       ///< [B]
+  std::vector<std::uint32_t> sequence_id;  ///< [B]
+  std::uint64_t seed = 0, step = 0;
+
+  std::int64_t active(std::int64_t t) const {  ///< sequences that have a step t
+    return offsets[static_cast<std::size_t>(t) + 1] - offsets[static_cast<std::size_t>(t)];
+  }
+  std::int64_t rows() const { return offsets.back(); }
+  /// Rows of a kind: of all steps, or of step t where t >= 0.
+  std::int64_t rows(RowKind kind, std::int64_t t) const {
+    const std::int64_t particles = kind.particles ? K : 1;
+    if (kind.base == RowKind::Base::shared) return 1;
+    if (kind.base == RowKind::Base::sequence) return B * particles;
+    return (t < 0 ? rows() : active(t)) * particles;
+  }
+};
+
+/// Runs one instruction over all rows (t < 0), or over those of step t inside a loop.
+template <class Real>
+void run(const Instruction<Real>& instruction, const ShardRows<Real>& shard, std::int64_t t);
+
+}  // namespace seqvae

@@ -1,0 +1,168 @@
+/// \file  The words in which a model writes one step of itself, and what they are traced into.
+///
+/// A model's step is written once. Traced in `infer` mode the data is given: latents are drawn
+/// from their posteriors, observations are scored. Traced in `generate` mode latents are drawn from
+/// their priors, observations are drawn, and what the posterior alone needs drops out as dead.
+#pragma once
+#include <map>
+#include <optional>
+#include <span>
+
+#include "seqvae/graph/graph.hpp"
+#include "seqvae/graph/parameters.hpp"
+
+namespace seqvae {
+
+/// A handle of a value: one node, or several side by side that no one has had to join yet. Data
+/// that may be missing is the pair (m x, 1 - m): no network sees a filled value.
+struct Var {
+  struct Piece {
+    NodeId value = kNoNode;
+    NodeId missing = kNoNode;  ///< 1 where the value is missing; kNoNode: nothing ever is
+  };
+  std::vector<Piece> pieces;
+};
+
+/// A diagonal Gaussian over the columns of both.
+struct Gaussian {
+  Var mu, logvar;
+};
+
+/// p(x | .) of a step: its kind and what the network says of it.
+struct Emission {
+  enum class Kind { bernoulli, gaussian, categorical, poisson };
+  Kind kind = Kind::bernoulli;
+  Var logits;        ///< bernoulli, categorical; poisson: the log rate
+  Gaussian density;  ///< gaussian
+};
+Emission::Kind parse_emission(const std::string& name);  ///< \throws InvalidArgument with the list
+const char* to_string(Emission::Kind kind);
+
+enum class Mode { infer, generate };
+
+/// How a step is traced.
+struct TraceOptions {
+  Mode mode = Mode::infer;
+  std::int64_t x_width = 0;         ///< columns of x
+  std::int64_t controls_width = 0;  ///< columns of u; 0: none
+  bool missing = false;             ///< x comes as a pair
+  bool particles = false;           ///< latents are drawn K times a sequence
+  bool sampled_kl = false;          ///< log q and log p at the draw in place of the analytic KL
+  bool continued = false;           ///< generate: carries and globals start from given values
+  bool draw_observations = true;    ///< generate: draw x; false: its mean is fed back and reported
+};
+
+/// One latent or observation of a traced step.
+struct Term {
+  std::string name;
+  NodeId value = kNoNode;   ///< [1] kl (or log q - log p), or the log-likelihood
+  NodeId draw = kNoNode;    ///< the latent's draw, or the observation's in generate mode
+  NodeId mean = kNoNode;    ///< the posterior's mean; the emission's mean
+  NodeId logvar = kNoNode;  ///< of the posterior; of a Gaussian emission
+  bool global = false;
+};
+
+class Step {
+ public:
+  Step(Graph& graph, const ParameterTable& parameters, const TraceOptions& options,
+       const std::map<std::string, bool>& carries_with_particles);
+
+  /// \name The words of a step.
+  /// \{
+
+  /// Draws from the posterior and records its KL divergence from the prior; generate: from the
+  /// prior.
+  Var latent(const std::string& name, const Gaussian& prior, const Gaussian& posterior);
+  /// The data "x", whose log-likelihood is recorded; generate: a draw (or the mean).
+  Var observed(const std::string& name, const Emission& emission);
+  /// Data of this step: "x" or "controls".
+  Var input(const std::string& name);
+  /// Last step's value of "x", zeros at a start; generate: last step's draw.
+  Var previous(const std::string& name);
+  /// Recurrent state: `start` before the first step (default zeros); `next` closes it.
+  Var carry(const std::string& name, std::int64_t D, std::optional<Var> start = {});
+  void next(const std::string& name, const Var& value);
+  /// The same in reverse time, from each sequence's own last step. Absent in generate mode.
+  Var carry_back(const std::string& name, std::int64_t D, std::optional<Var> start = {});
+  void next_back(const std::string& name, const Var& value);
+  /// One draw and one KL a sequence.
+  Var global(const std::string& name, const Gaussian& prior, const Gaussian& posterior);
+  /// A carry's value after the sequence's last step (a carry_back's: after its first).
+  Var final(const std::string& name);
+  /// Position in the sequence, from 0, as one column.
+  Var time();
+  /// \}
+
+  bool generating() const { return options_.mode == Mode::generate; }
+  const TraceOptions& options() const { return options_; }
+  Graph& graph() { return graph_; }
+  const ParameterTable& parameters() const { return parameters_; }
+  const std::vector<Term>& latents() const { return latents_; }
+  const std::vector<Term>& observations() const { return observations_; }
+  /// Name and value after this step of each forward carry, "previous:x" and globals included.
+  const std::vector<std::pair<std::string, NodeId>>& state() const { return state_; }
+  /// Which carries' next values turned out to have particles.
+  std::map<std::string, bool> carries_with_particles() const;
+  /// Closes what the step left open. \throws InvalidArgument naming a carry without its next.
+  void finish();
+
+ private:
+  struct Carry {
+    NodeId node = kNoNode, next = kNoNode;
+    bool backward = false;
+  };
+  std::uint32_t new_site() { return site_++; }
+  Var open(const std::string& name, std::int64_t D, const std::optional<Var>& start, bool backward);
+  void close(const std::string& name, const Var& value, bool backward);
+  Var previous_data();
+  Var previous_draw();
+  NodeId draw(const Gaussian& density, RowKind::Base base, std::uint32_t site,
+              const std::string& name);
+  Var draw_latent(const std::string& name, const Gaussian& prior, const Gaussian& posterior,
+                  bool global);
+
+  Graph& graph_;
+  const ParameterTable& parameters_;
+  TraceOptions options_;
+  std::map<std::string, bool> with_particles_;
+  std::map<std::string, Carry> carries_;
+  std::vector<Term> latents_, observations_;
+  std::vector<std::pair<std::string, NodeId>> state_;
+  NodeId drawn_x_ = kNoNode;
+  std::optional<Var> previous_;
+  std::uint32_t site_ = 0;
+};
+
+/// \name Values of a step, combined. All work on the tracing graph of `s`.
+/// \{
+Var var(NodeId node);
+/// Side by side. Nothing is copied: a linear map of it is the sum of the parts' maps.
+Var concat(std::initializer_list<Var> parts);
+std::int64_t width(Step& s, const Var& x);
+/// One node of all pieces. \throws InvalidArgument where a piece may be missing: a network's first
+/// layer takes the pair, nothing else does.
+NodeId whole(Step& s, const Var& x);
+Var value(const Var& x);             ///< m x alone
+Var missing(Step& s, const Var& x);  ///< 1 - m alone, zeros where nothing is ever missing
+Var slice(Step& s, const Var& x, std::int64_t begin, std::int64_t D);
+Var add(Step& s, const Var& a, const Var& b);
+Var multiply(Step& s, const Var& a, const Var& b);
+Var scale(Step& s, double factor, const Var& x, double shift = 0);
+Var activation(Step& s, Activation kind, const Var& x);
+/// (1 - g) a + g b
+Var gated_mix(Step& s, const Var& g, const Var& a, const Var& b);
+/// x itself, through which no gradient passes.
+Var stop_gradient(Step& s, const Var& x);
+/// A parameter vector as a value that all rows share.
+Var parameter(Step& s, std::int32_t index);
+/// n zeros, shared by all rows.
+Var zeros(Step& s, std::int64_t n);
+/// N(0, I) over n dimensions.
+Gaussian standard_normal(Step& s, std::int64_t n);
+/// mu and the raw scale side by side in one value of 2 n columns.
+Gaussian gaussian_head(Step& s, const Var& mu_and_raw, ScaleMap map, double shift = 0,
+                       double floor = 0);
+Var gaussian_head_logvar(Step& s, const Var& raw, ScaleMap map, double shift = 0, double floor = 0);
+/// \}
+
+}  // namespace seqvae

@@ -1,0 +1,51 @@
+/// \file  A set of sequences as the inputs of a model's scans.
+#pragma once
+#include <span>
+#include <vector>
+
+#include "seqvae/data/sequence_set.hpp"
+#include "seqvae/graph/executor.hpp"
+#include "seqvae/models/model.hpp"
+
+namespace seqvae {
+
+/// The set's values as pairs (m x, 1 - m) in Real, made once. Batches name their sequences.
+template <class Real>
+class ScanData {
+ public:
+  /// \throws InvalidArgument where the set does not have the shape's columns, or misses values that
+  /// the shape says are never missing.
+  ScanData(const data::SequenceSet& set, const DataShape& shape);
+
+  /// Some rows do not count: a scan of the set must be `weighted`.
+  bool weighted() const { return weighted_; }
+  std::int64_t count() const { return static_cast<std::int64_t>(lengths_.size()); }
+  std::int32_t length(std::int64_t sequence) const {
+    return lengths_[static_cast<std::size_t>(sequence)];
+  }
+  /// Rows that count, of these sequences.
+  std::int64_t steps(std::span<const std::int32_t> members) const;
+
+  /// Hides each value of these sequences with this probability, keyed by (seed, step, sequence,
+  /// time, component): until the next call, as if it were missing.
+  void hide(std::span<const std::int32_t> members, double probability, std::uint64_t seed,
+            std::uint64_t step);
+
+  /// Points `batch` at these sequences: lengths, rows, ids, and the inputs that hold data. The
+  /// batch's other bindings are the caller's. Valid until the next call.
+  void bind(std::span<const std::int32_t> members, ScanBatch<Real>& batch);
+
+ private:
+  std::int64_t D_ = 0, U_ = 0;
+  bool weighted_ = false, missing_ = false;
+  std::vector<std::int32_t> lengths_, begin_;
+  std::vector<std::int64_t> first_row_;
+  std::vector<std::uint32_t> ids_;
+  std::vector<Real> x_, mask_, missing_x_, controls_, weight_;
+  std::vector<Real> whole_x_, whole_mask_;  // before hiding
+  std::vector<std::int32_t> batch_lengths_, hidden_;
+  std::vector<std::int64_t> batch_first_row_;
+  std::vector<std::uint32_t> batch_ids_;
+};
+
+}  // namespace seqvae

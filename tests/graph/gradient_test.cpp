@@ -1,0 +1,113 @@
+// Reverse mode of every op, through small steps over a ragged batch in float64, against central
+// differences of fourth order with the same noise: 1e-6 of the parameter's largest gradient.
+#include <gmock/gmock.h>
+
+#include "tests/graph/gradient_cases.hpp"
+#include "tests/graph/small_scan.hpp"
+
+namespace seqvae::test {
+namespace {
+
+class GradientOfSmallScan : public testing::TestWithParam<SmallScan> {};
+
+/// Sum over the sequences of objective times seed, as the gradients are of.
+class Objective {
+ public:
+  Objective(const SmallScan& small, ThreadPool& pool)
+      : batch_({5, 3, 3, 1}, small.particles, small.data),
+        executor_(small.build(table_), table_, pool, small.particles),
+        gradients_(static_cast<std::size_t>(table_.size()), std::nan("")) {}
+
+  const ParameterTable& table() const { return table_; }
+  const std::vector<double>& gradients() const { return gradients_; }
+
+  double operator()(const std::vector<double>& values) {
+    executor_.set_parameters(values.data());
+    executor_.run(batch_.batch, gradients_.data());
+    double sum = 0;
+    for (double objective : executor_.output("objective")) sum += objective * batch_.seed[0];
+    return sum;
+  }
+
+ private:
+  ParameterTable table_;
+  SmallBatch<double> batch_;
+  Executor<double> executor_;
+  std::vector<double> gradients_;
+};
+
+TEST_P(GradientOfSmallScan, IsThatOfCentralDifferences) {
+  ThreadPool pool(1);
+  Objective objective(GetParam(), pool);
+  std::vector<double> values = parameter_values<double>(objective.table());
+  ASSERT_TRUE(std::isfinite(objective(values)));
+  const std::vector<double> gradients = objective.gradients();
+  constexpr double h = 2e-5;  // small beside the distance of any kink
+  for (const Parameter& p : objective.table().all()) {
+    std::vector<double> differences;
+    double scale = 1e-3;
+    for (std::int64_t i = 0; i < p.count(); ++i) {
+      double& value = values[static_cast<std::size_t>(p.offset + i)];
+      const double middle = value;
+      const auto at = [&](double offset) {
+        value = middle + offset;
+        const double result = objective(values);
+        value = middle;
+        return result;
+      };
+      differences.push_back((8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h));
+      scale = std::max(scale, std::abs(differences.back()));
+    }
+    for (std::int64_t i = 0; i < p.count(); ++i) {
+      const double gradient = gradients[static_cast<std::size_t>(p.offset + i)];
+      const double difference = differences[static_cast<std::size_t>(i)];
+      EXPECT_LE(std::abs(gradient - difference), 1e-6 * scale)
+          << p.name << "[" << i << "]: " << gradient << " against " << difference;
+    }
+  }
+}
+
+/// A case whose parameters have no gradient at all would pass whatever reverse mode does.
+TEST_P(GradientOfSmallScan, IsNotZeroForAnyParameter) {
+  ThreadPool pool(1);
+  Objective objective(GetParam(), pool);
+  objective(parameter_values<double>(objective.table()));
+  for (const Parameter& p : objective.table().all()) {
+    double largest = 0;
+    for (std::int64_t i = 0; i < p.count(); ++i) {
+      largest = std::max(largest,
+                         std::abs(objective.gradients()[static_cast<std::size_t>(p.offset + i)]));
+    }
+    EXPECT_GT(largest, 1e-6) << p.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, GradientOfSmallScan, testing::ValuesIn(gradient_cases()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(StopGradient, LetsNothingThrough) {
+  const SmallScan small = small_step("stopped", [](ParameterTable& p) {
+    const nn::Linear stopped(p, "stopped", kX, kX), passed(p, "passed", kX, kX);
+    return [=](Step& s) {
+      const Var x = s.input("controls");
+      const Var y = multiply(s, stop_gradient(s, stopped(s, concat({x, s.time()}))),
+                             passed(s, concat({x, s.time()})));
+      s.observed("x", {.kind = Emission::Kind::gaussian, .density = {y, zeros(s, kX)}});
+    };
+  });
+  ThreadPool pool(1);
+  Objective objective(small, pool);
+  objective(parameter_values<double>(objective.table()));
+  for (const Parameter& p : objective.table().all()) {
+    const std::vector<double> gradient(objective.gradients().begin() + p.offset,
+                                       objective.gradients().begin() + p.offset + p.count());
+    if (p.name.starts_with("stopped")) {
+      EXPECT_THAT(gradient, testing::Each(0.0)) << p.name;
+    } else {
+      EXPECT_THAT(gradient, testing::Not(testing::Contains(0.0))) << p.name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace seqvae::test
