@@ -9,7 +9,10 @@
 //
 //     A_ = lambda m^T + 2 Lambda A P,  lambda = A^T lambda,  Lambda = A^T Lambda A.
 //
-// While diffuse, Lambda_X is the gradient with respect to X X^T and goes the same way.
+// Of the log-likelihood alone lambda = kappa r and Lambda = kappa/2 (r r^T - N), with the
+// smoother's r and N. While diffuse these go on given omega (kalman_replay.hpp), and the gradient
+// is the expectation over omega of that given omega (Fisher's identity), where r moves with it by
+// -N F.
 #include "host/cpu/kalman_replay.hpp"
 
 namespace seqvae {
@@ -22,8 +25,9 @@ template <class Real>
 struct BackwardScratch {
   cpu::kalman::Replay<Real> replay;
   Moments<Real> before;
-  Real *lambda, *Lambda, *Lambda_X = nullptr;
-  Real *w, *w_X, *q, *product, *second;
+  Real *lambda, *Lambda;
+  Real *r, *N, *NF;  // while diffuse
+  Real *w, *q, *x, *product, *second;
   Real *grad_c, *grad_e, *grad_h;        // [m][n], [m], [m] of the independent components
   Real *S = nullptr, *solved = nullptr;  // [m][m]  full R
 
@@ -31,9 +35,8 @@ struct BackwardScratch {
       : replay(a.model, a.data, a.filtered, true, arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n, m = a.model.m;
-    for (Real** p : {&lambda, &w, &w_X, &q}) *p = arena.take<Real>(n);
-    for (Real** p : {&Lambda, &product, &second}) *p = arena.take<Real>(n * n);
-    if (a.model.diffuse != nullptr) Lambda_X = arena.take<Real>(n * n);
+    for (Real** p : {&lambda, &w, &q, &x, &r}) *p = arena.take<Real>(n);
+    for (Real** p : {&Lambda, &product, &second, &N, &NF}) *p = arena.take<Real>(n * n);
     grad_c = arena.take<Real>(m * n);
     grad_e = arena.take<Real>(m);
     grad_h = arena.take<Real>(m);
@@ -43,59 +46,61 @@ struct BackwardScratch {
   }
 };
 
-/// P += (x y^T + y x^T) / 2, with x overwritten.
-template <class Real>
-void add_half_symmetric(std::int64_t n, Real* x, const Real* y, Real* P) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] /= 2;
-  cpu::add_symmetric(n, x, y, P);
-}
-
 /// Component i of a step back, kappa the gradient of its log-likelihood.
 template <class Real>
 void step_back(std::int64_t n, std::int64_t i, Real kappa, BackwardScratch<Real>& s) {
   using cpu::add_multiply_vector, cpu::axpy, cpu::dot, cpu::transposed_multiply_vector;
   const auto u = s.replay.update(i);
   const Real* c = s.replay.c(i);
-  const Real kl = dot(n, u.k, s.lambda);
+  const Real kl = dot(n, u.k, s.lambda), ratio = u.v / u.f;
   transposed_multiply_vector(n, n, s.Lambda, u.k, s.q);
+  const Real grad_v = kl - kappa * ratio;
+  const Real grad_f = dot(n, u.k, s.q) - kl * ratio + kappa / 2 * (ratio * ratio - 1 / u.f);
+  for (std::int64_t j = 0; j < n; ++j) s.w[j] = s.lambda[j] * ratio - 2 * s.q[j] + grad_f * c[j];
   Real* grad_c = s.grad_c + i * n;
-  Real grad_v, grad_f;
-  if (u.f_diffuse == 0) {
-    const Real ratio = u.v / u.f;
-    grad_v = kl - kappa * ratio;
-    grad_f = dot(n, u.k, s.q) - kl * ratio + kappa / 2 * (ratio * ratio - 1 / u.f);
-    for (std::int64_t j = 0; j < n; ++j) s.w[j] = s.lambda[j] * ratio - 2 * s.q[j];
-    std::fill_n(grad_c, n, Real(0));
-  } else {
-    grad_v = kl;
-    grad_f = dot(n, u.k, s.q);
-    // Of the gain k = w_X / f_X, then of w_X, f_X.
-    Real* grad_k = s.w_X;
-    transposed_multiply_vector(n, n, s.Lambda, u.w, grad_k);
-    for (std::int64_t j = 0; j < n; ++j) {
-      grad_k[j] = s.lambda[j] * u.v - 2 * grad_k[j] + 2 * u.f * s.q[j];
-      s.w[j] = -2 * s.q[j];
-    }
-    Real* q_X = grad_c;
-    transposed_multiply_vector(n, n, s.Lambda_X, u.k, q_X);
-    const Real grad_f_X = dot(n, u.k, q_X) - (dot(n, grad_k, u.k) + kappa / 2) / u.f_diffuse;
-    for (std::int64_t j = 0; j < n; ++j) {
-      s.w_X[j] = grad_k[j] / u.f_diffuse - 2 * q_X[j] + grad_f_X * c[j];
-    }
-    // c_ of X X^T c: X (X^T w_X) + f_X w.
-    transposed_multiply_vector(n, n, s.replay.factor(i), s.w_X, s.q);
-    for (std::int64_t j = 0; j < n; ++j) grad_c[j] = grad_f_X * u.w_diffuse[j];
-    add_multiply_vector(n, n, s.replay.factor(i), s.q, grad_c);
-    add_half_symmetric(n, s.w_X, c, s.Lambda_X);
-  }
-  axpy(n, grad_f, c, s.w);
-  add_multiply_vector(n, n, s.replay.covariance(i), s.w, grad_c);
+  cpu::multiply_vector(n, n, s.replay.covariance(i), s.w, grad_c);
   axpy(n, grad_f, u.w, grad_c);
   axpy(n, -grad_v, s.replay.mean(i), grad_c);
   axpy(n, -grad_v, c, s.lambda);
-  add_half_symmetric(n, s.w, c, s.Lambda);
+  for (std::int64_t j = 0; j < n; ++j) s.w[j] /= 2;
+  cpu::add_symmetric(n, s.w, c, s.Lambda);
   s.grad_e[i] = grad_v;
   s.grad_h[i] = grad_f;
+}
+
+/// The same while diffuse. With g = v / f - k.r, which moves with omega by g_o = F'^T N k - a / f
+/// (F' after the component), and z = m + P r, which moves by E = F - P N F':
+///
+///     e_ = -g,  h_ = 1/2 (g^2 + |g_o|^2 - 1/f - k.N k),  c_ = g z + E g_o + P N k + 2 h_ w
+template <class Real>
+void step_back_diffuse(std::int64_t n, std::int64_t i, Real kappa, BackwardScratch<Real>& s) {
+  using cpu::add_multiply_vector, cpu::axpy, cpu::dot, cpu::transposed_multiply_vector;
+  const auto u = s.replay.update(i);
+  const std::int64_t dims = s.replay.predicted().q;
+  const Real *c = s.replay.c(i), *F = s.replay.factor(i);
+  const Real g = u.v / u.f - dot(n, u.k, s.r);
+  transposed_multiply_vector(n, n, s.N, u.k, s.q);
+  const Real kNk = dot(n, u.k, s.q);
+  Real* g_o = s.product;
+  transposed_multiply_vector(n, dims, F, s.q, g_o);
+  axpy(dims, -kNk - 1 / u.f, u.a, g_o);
+  const Real grad_h = (g * g + dot(dims, g_o, g_o) - 1 / u.f - kNk) / 2;
+  // c_ = g m + F g_o + P (g r + N k - N F' g_o) + 2 h_ w, where F' g_o = F g_o - k (a.g_o).
+  Real* grad_c = s.grad_c + i * n;
+  cpu::multiply_vector(n, dims, F, g_o, grad_c);
+  for (std::int64_t j = 0; j < n; ++j) s.w[j] = grad_c[j] - u.k[j] * dot(dims, u.a, g_o);
+  transposed_multiply_vector(n, n, s.N, s.w, s.x);
+  for (std::int64_t j = 0; j < n; ++j) s.x[j] = g * s.r[j] + s.q[j] - s.x[j];
+  add_multiply_vector(n, n, s.replay.covariance(i), s.x, grad_c);
+  axpy(n, g, s.replay.mean(i), grad_c);
+  axpy(n, 2 * grad_h, u.w, grad_c);
+  for (std::int64_t j = 0; j < n; ++j) grad_c[j] *= kappa;
+  s.grad_e[i] = -kappa * g;
+  s.grad_h[i] = kappa * grad_h;
+  // r = r + g c, N = L^T N L + c c^T / f.
+  axpy(n, g, c, s.r);
+  for (std::int64_t j = 0; j < n; ++j) s.q[j] = (kNk + 1 / u.f) / 2 * c[j] - s.q[j];
+  cpu::add_symmetric(n, c, s.q, s.N);
 }
 
 /// From the independent components to C, y, d, D and R: c = L^-1 C, e = L^-1 (y - d - D u),
@@ -162,9 +167,9 @@ void add_observation(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int
   }
 }
 
-/// The prediction of step t back, or the prior of t = 0.
+/// What the prediction of step t, or the prior of t = 0, gets of lambda and Lambda.
 template <class Real>
-void add_transition(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
+void add_transition(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, Real kappa,
                     BackwardScratch<Real>& s) {
   const RowLayout& layout = a.data.layout;
   const std::int64_t n = a.model.n, nn = n * n, U = a.model.U;
@@ -191,49 +196,83 @@ void add_transition(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int6
     const Real* u = a.data.u[cpu::kalman::row_of(layout, t, b)];
     for (std::int64_t i = 0; i < n; ++i) cpu::axpy(U, s.lambda[i], u, B + i * U);
   }
+  if (!g.A) return;
   const Real* A = cpu::kalman::at(a.model.A, layout, t, b);
-  const bool diffuse = s.replay.predicted().rank > 0;
-  if (g.A) {
-    Real* grad_A = cpu::kalman::at(g.A, layout, t, b);
-    s.replay.filtered_moments(t - 1, b, s.before);
-    for (std::int64_t i = 0; i < n; ++i) cpu::axpy(n, s.lambda[i], s.before.m, grad_A + i * n);
-    const auto add = [&](const Real* weight, const Real* P) {  // 2 weight A P
-      cpu::multiply(n, n, n, A, P, s.product, n);
-      cpu::multiply(n, n, n, weight, s.product, s.second, n);
-      cpu::axpy(nn, Real(2), s.second, grad_A);
-    };
-    add(s.Lambda, s.before.P);
-    if (diffuse) {
-      cpu::kalman::outer(n, s.before, s.replay.scratch());
-      add(s.Lambda_X, s.replay.scratch());
+  Real* grad_A = cpu::kalman::at(g.A, layout, t, b);
+  const bool diffuse = s.replay.diffuse(t, b);
+  s.replay.filtered_moments(t - 1, b, diffuse, s.before);
+  for (std::int64_t i = 0; i < n; ++i) cpu::axpy(n, s.lambda[i], s.before.m, grad_A + i * n);
+  cpu::multiply(n, n, n, A, s.before.P, s.product, n);
+  cpu::multiply(n, n, n, s.Lambda, s.product, s.second, n);
+  cpu::axpy(nn, Real(2), s.second, grad_A);
+  for (std::int64_t i = 0; diffuse && i < n; ++i) {  // Cov(r, m) = -N F F_before^T
+    for (std::int64_t j = 0; j < n; ++j) {
+      grad_A[i * n + j] -=
+          kappa * cpu::dot(s.before.q, s.NF + i * s.before.q, s.before.X + j * s.before.q);
     }
   }
-  cpu::transposed_multiply_vector(n, n, A, s.lambda, s.q);
-  std::copy_n(s.q, n, s.lambda);
-  cpu::transposed_congruence(n, A, s.Lambda, s.product, s.replay.scratch());
-  std::copy_n(s.product, nn, s.Lambda);
-  if (diffuse) {
-    cpu::transposed_congruence(n, A, s.Lambda_X, s.product, s.replay.scratch());
-    std::copy_n(s.product, nn, s.Lambda_X);
+}
+
+/// The gradients lambda and Lambda of the predicted moments from r and N while diffuse:
+/// expectations of kappa r and kappa/2 (r r^T - N).
+template <class Real>
+void expect_over_omega(std::int64_t n, Real kappa, BackwardScratch<Real>& s) {
+  const Moments<Real>& predicted = s.replay.predicted();
+  cpu::multiply(n, n, predicted.q, s.N, predicted.X, s.NF, predicted.q);
+  for (std::int64_t i = 0; i < n; ++i) {
+    s.lambda[i] = kappa * s.r[i];
+    for (std::int64_t j = 0; j < n; ++j) {
+      s.Lambda[i * n + j] = kappa / 2 *
+                            (s.r[i] * s.r[j] - s.N[i * n + j] +
+                             cpu::dot(predicted.q, s.NF + i * predicted.q, s.NF + j * predicted.q));
+    }
   }
+}
+
+/// r = A^T r, N = A^T N A; so lambda and Lambda go back as well.
+template <class Real>
+void go_back(std::int64_t n, const Real* A, Real* r, Real* N, BackwardScratch<Real>& s) {
+  cpu::transposed_multiply_vector(n, n, A, r, s.q);
+  std::copy_n(s.q, n, r);
+  cpu::transposed_congruence(n, A, N, s.product, s.replay.scratch());
+  std::copy_n(s.product, n * n, N);
 }
 
 template <class Real>
 void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
                        BackwardScratch<Real>& s) {
-  const std::int64_t n = a.model.n, nn = n * n;
+  const RowLayout& layout = a.data.layout;
+  const std::int64_t n = a.model.n, nn = n * n, length = cpu::kalman::length_of(layout, b);
+  const auto weight = [&](std::int64_t t) {
+    return a.grad_log_likelihood ? *a.grad_log_likelihood[cpu::kalman::row_of(layout, t, b)]
+                                 : Real(1);
+  };
+  if (a.model.diffuse != nullptr && (length == 0 || weight(0) == 0)) return;
   std::fill_n(s.lambda, n, Real(0));
   std::fill_n(s.Lambda, nn, Real(0));
-  if (s.Lambda_X != nullptr) std::fill_n(s.Lambda_X, nn, Real(0));
-  for (std::int64_t t = cpu::kalman::length_of(a.data.layout, b) - 1; t >= 0; --t) {
-    const std::int64_t row = cpu::kalman::row_of(a.data.layout, t, b);
+  for (std::int64_t t = length - 1; t >= 0; --t) {
+    const std::int64_t row = cpu::kalman::row_of(layout, t, b);
     if (a.grad_mean) cpu::axpy(n, Real(1), a.grad_mean[row], s.lambda);
     if (a.grad_covariance) cpu::axpy(nn, Real(1), a.grad_covariance[row], s.Lambda);
-    const Real kappa = a.grad_log_likelihood ? *a.grad_log_likelihood[row] : Real(1);
+    const Real kappa = weight(a.model.diffuse != nullptr ? 0 : t);
+    const bool diffuse = s.replay.diffuse(t, b);
+    if (t == s.replay.last_diffuse(b)) {
+      for (std::int64_t i = 0; i < n; ++i) s.r[i] = s.lambda[i] / kappa;
+      for (std::int64_t i = 0; i < nn; ++i) {
+        s.N[i] = s.r[i / n] * s.r[i % n] - 2 * s.Lambda[i] / kappa;
+      }
+      s.replay.enter_diffuse(t, b, s.r, s.N);
+    }
     s.replay.run(t, b);
-    for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) step_back(n, i, kappa, s);
+    for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
+      diffuse ? step_back_diffuse(n, i, kappa, s) : step_back(n, i, kappa, s);
+    }
     add_observation(a, t, b, s);
-    add_transition(a, t, b, s);
+    if (diffuse) expect_over_omega(n, kappa, s);
+    add_transition(a, t, b, kappa, s);
+    if (t == 0) break;
+    const Real* A = cpu::kalman::at(a.model.A, layout, t, b);
+    diffuse ? go_back(n, A, s.r, s.N, s) : go_back(n, A, s.lambda, s.Lambda, s);
   }
 }
 

@@ -1,19 +1,17 @@
 // One step of the filter again, from the stored moments of the step before, keeping what each
 // observed component did: what the reverse passes need of it.
+//
+// Backward in time, at the step where delta was merged, what comes later is known as r and N of the
+// merged moments: E[z | y] = m + P r, Cov[z | y] = P - P N P. From there on the passes work given
+// delta, about its mean given all observations: there m is m + X E[delta | y], and X is F = X B
+// with B B^T = Cov[delta | y], so that delta's part is F omega with omega ~ N(0, I). Then r depends
+// on omega as -N F omega at any step.
 #pragma once
+#include <Eigen/Dense>
+
 #include "host/cpu/kalman_step.hpp"
 
 namespace seqvae::cpu::kalman {
-
-/// out[n][n] = X X^T
-template <class Real>
-void outer(std::int64_t n, const Moments<Real>& s, Real* out) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    for (std::int64_t j = 0; j < n; ++j) {
-      out[i * n + j] = dot(s.rank, s.X + i * n, s.X + j * n);
-    }
-  }
-}
 
 template <class Real>
 class Replay {
@@ -27,31 +25,73 @@ class Replay {
         stepper_(model, data, arena),
         observation_(model, data, arena),
         predicted_(model.n, model.diffuse != nullptr, arena),
-        current_(model.n, model.diffuse != nullptr, arena) {
+        current_(model.n, model.diffuse != nullptr, arena),
+        q_(count_diffuse(model)) {
     const std::int64_t n = model.n, m = model.m;
-    const bool diffuse = model.diffuse != nullptr;
-    vectors_ = arena.take<Real>((diffuse ? 3 : 2) * m * n);
-    values_ = arena.take<Real>(3 * m);
+    for (Real** p : {&w_, &k_}) *p = arena.take<Real>(m * n);
+    for (Real** p : {&v_, &f_}) *p = arena.take<Real>(m);
     scratch_ = arena.take<Real>(2 * n * n);
+    if (q_ > 0) {
+      a_ = arena.take<Real>(m * q_);
+      center_ = arena.take<Real>(q_);
+      root_ = arena.take<Real>(q_ * q_);
+    }
     if (!moments) return;
     means_ = arena.take<Real>(m * n);
     covariances_ = arena.take<Real>(m * n * n);
-    if (diffuse) factors_ = arena.take<Real>(m * n * n);
+    if (q_ > 0) factors_ = arena.take<Real>(m * n * q_);
   }
 
-  /// Filtered moments of step t.
-  void filtered_moments(std::int64_t t, std::int64_t b, Moments<Real>& s) {
-    const bool diffuse = model_.diffuse != nullptr && t < filtered_.diffuse_steps[b];
-    stepper_.load(row_of(data_.layout, t, b), filtered_, diffuse, s);
+  /// Step t is before the merge.
+  bool diffuse(std::int64_t t, std::int64_t b) const {
+    return q_ > 0 && t < filtered_.merge_step[b];
+  }
+  std::int64_t last_diffuse(std::int64_t b) const {
+    return q_ > 0 ? filtered_.merge_step[b] - 1 : -1;
   }
 
-  /// Step t: its prediction, then its observation.
+  /// From r and N after step t = last_diffuse(b), of the merged moments, to those given delta.
+  void enter_diffuse(std::int64_t t, std::int64_t b, Real* r, Real* N) {
+    using Matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    using Vector = Eigen::Matrix<Real, Eigen::Dynamic, 1>;
+    const std::int64_t n = model_.n, row = row_of(data_.layout, t, b);
+    const Eigen::Map<const Matrix> X(filtered_.diffuse.factor[row], n, q_);
+    const Eigen::Map<const Matrix> G(filtered_.diffuse.spread[b], q_, q_);
+    const Eigen::Map<const Vector> delta(filtered_.diffuse.delta[b], q_);
+    const Eigen::Map<const Vector> r_map(r, n);
+    Eigen::Map<Matrix> N_map(N, n, n);
+    // The merged P is P + Y Y^T: with J the later observations' information, N = J (I + P J)^-1.
+    const Matrix Y = X * G;
+    const Matrix given =
+        (Matrix::Identity(n, n) - N_map * Y * Y.transpose()).partialPivLu().solve(N_map);
+    N_map = (given + given.transpose()) / 2;
+    const Eigen::LLT<Matrix> information(Matrix::Identity(q_, q_) + Y.transpose() * N_map * Y);
+    Eigen::Map<Vector>(center_, q_) = delta + G * (Y.transpose() * r_map);
+    Eigen::Map<Matrix>(root_, q_, q_) =
+        G * Matrix(information.matrixU().solve(Matrix::Identity(q_, q_)));
+  }
+
+  /// Filtered moments of step t; `given`: those given delta, as above.
+  void filtered_moments(std::int64_t t, std::int64_t b, bool given, Moments<Real>& s) {
+    const std::int64_t n = model_.n, row = row_of(data_.layout, t, b);
+    std::copy_n(given ? filtered_.diffuse.mean[row] : filtered_.mean[row], n, s.m);
+    std::copy_n(given ? filtered_.diffuse.covariance[row] : filtered_.covariance[row], n * n, s.P);
+    s.q = given ? q_ : 0;
+    if (given) turn(filtered_.diffuse.factor[row], s);
+  }
+
+  /// Step t: its prediction, then its observation. While diffuse(t) given delta, after that from
+  /// the merged moments, the first time at t = last_diffuse + 1.
   void run(std::int64_t t, std::int64_t b) {
     const std::int64_t n = model_.n;
     if (t == 0) {
       stepper_.start(b, predicted_);
+      if (predicted_.q > 0) {
+        std::copy_n(predicted_.X, n * q_, current_.X);
+        turn(current_.X, predicted_);
+      }
     } else {
-      filtered_moments(t - 1, b, predicted_);
+      filtered_moments(t - 1, b, diffuse(t, b), predicted_);
       stepper_.predict(t, b, predicted_);
     }
     observation_.read(t, b);
@@ -60,13 +100,12 @@ class Replay {
       if (means_ != nullptr) {
         std::copy_n(current_.m, n, means_ + i * n);
         std::copy_n(current_.P, n * n, covariances_ + i * n * n);
-        if (current_.rank > 0) std::copy_n(current_.X, n * n, factors_ + i * n * n);
+        if (current_.q > 0) std::copy_n(current_.X, n * q_, factors_ + i * n * q_);
       }
       Update<Real> u = slots(i);
       stepper_.update(observation_.c(i), observation_.h(i), observation_.e(i), current_, u);
-      values_[3 * i] = u.v;
-      values_[3 * i + 1] = u.f;
-      values_[3 * i + 2] = u.f_diffuse;
+      v_[i] = u.v;
+      f_[i] = u.f;
     }
   }
 
@@ -74,27 +113,30 @@ class Replay {
   const Real* c(std::int64_t i) const { return observation_.c(i); }
   Update<Real> update(std::int64_t i) const {
     Update<Real> u = slots(i);
-    u.v = values_[3 * i];
-    u.f = values_[3 * i + 1];
-    u.f_diffuse = values_[3 * i + 2];
+    u.v = v_[i];
+    u.f = f_[i];
     return u;
   }
   const Observation<Real>& observation() const { return observation_; }
   const Moments<Real>& predicted() const { return predicted_; }
-  /// Before component i: mean[n], covariance[n][n], and X[n][n] where its update was diffuse.
+  /// Before component i: mean[n], covariance[n][n], and F[n][q] while diffuse.
   const Real* mean(std::int64_t i) const { return means_ + i * model_.n; }
   const Real* covariance(std::int64_t i) const { return covariances_ + i * model_.n * model_.n; }
-  const Real* factor(std::int64_t i) const { return factors_ + i * model_.n * model_.n; }
+  const Real* factor(std::int64_t i) const { return factors_ + i * model_.n * q_; }
   /// [2][n][n], free between calls.
   Real* scratch() const { return scratch_; }
 
  private:
+  /// m + X center, X root.
+  void turn(const Real* X, Moments<Real>& s) {
+    add_multiply_vector(model_.n, q_, X, center_, s.m);
+    multiply(model_.n, q_, q_, X, root_, s.X, q_);
+  }
   Update<Real> slots(std::int64_t i) const {
-    const std::int64_t n = model_.n, m = model_.m;
     Update<Real> u;
-    u.w = vectors_ + i * n;
-    u.k = vectors_ + (m + i) * n;
-    u.w_diffuse = model_.diffuse != nullptr ? vectors_ + (2 * m + i) * n : nullptr;
+    u.w = w_ + i * model_.n;
+    u.k = k_ + i * model_.n;
+    u.a = q_ > 0 ? a_ + i * q_ : nullptr;
     return u;
   }
 
@@ -104,7 +146,8 @@ class Replay {
   Stepper<Real> stepper_;
   Observation<Real> observation_;
   Moments<Real> predicted_, current_;
-  Real *vectors_, *values_, *scratch_;
+  std::int64_t q_;
+  Real *w_, *k_, *v_, *f_, *scratch_, *a_ = nullptr, *center_ = nullptr, *root_ = nullptr;
   Real *means_ = nullptr, *covariances_ = nullptr, *factors_ = nullptr;
 };
 

@@ -1,6 +1,6 @@
 // Draws: from the model, and of the states given the observations (simulation smoother).
 // Sequence by sequence, draw by draw, forward in time.
-#include "host/cpu/kalman_replay.hpp"
+#include "host/cpu/kalman_step.hpp"
 
 namespace seqvae {
 namespace {
@@ -173,48 +173,71 @@ std::int32_t simulate_sequence(const KalmanSimulateArgs<Real>& a, std::int64_t b
   return 0;
 }
 
-/// What the filter does to any observations of a sequence: its gains, for all steps.
+/// What the filter does to any observations of a sequence: its gains, for all steps. Before the
+/// merge they are given delta, and a = G^T X^T c tells what an innovation says of omega,
+/// delta = G omega.
 template <class Real>
 struct SampleScratch {
-  cpu::kalman::Replay<Real> replay;
+  cpu::kalman::Stepper<Real> stepper;
+  cpu::kalman::Observation<Real> observation;
+  cpu::kalman::Moments<Real> moments;
+  cpu::kalman::Update<Real> update;
   StatePath<Real> path;
-  cpu::kalman::Moments<Real> filtered;
-  std::int64_t* count;                                 // [T]
-  Real *c, *k, *k1 = nullptr, *e, *h, *f, *f_diffuse;  // [T][m][n] or [T][m]
-  Real *v, *mean;                                      // [T][m], [T][n]  of one draw
-  Real *z, *r0, *r1, *vector;                          // [n]
+  std::int64_t q;
+  std::int64_t* count;                    // [T]
+  Real *c, *k, *a = nullptr, *e, *h, *f;  // [T][m][n], [T][m][q] or [T][m]
+  Real *v, *mean;                         // [T][m], [T][n]  of one draw
+  Real *z, *r, *vector;                   // [n]
+  Real* omega = nullptr;                  // [q]
 
-  SampleScratch(const KalmanSampleArgs<Real>& a, Arena& arena)
-      : replay(a.model, a.data, a.filtered, false, arena),
-        path(a.model, a.data, arena),
-        filtered(a.model.n, a.model.diffuse != nullptr, arena) {
-    const std::int64_t n = a.model.n, steps = a.data.layout.T, all = steps * a.model.m;
+  SampleScratch(const KalmanSampleArgs<Real>& args, Arena& arena)
+      : stepper(args.model, args.data, arena),
+        observation(args.model, args.data, arena),
+        moments(args.model.n, args.model.diffuse != nullptr, arena),
+        path(args.model, args.data, arena),
+        q(cpu::kalman::count_diffuse(args.model)) {
+    const std::int64_t n = args.model.n, steps = args.data.layout.T, all = steps * args.model.m;
+    for (Real** p : {&update.w, &update.k, &update.a}) *p = arena.take<Real>(n);
     count = arena.take<std::int64_t>(steps);
     for (Real** p : {&c, &k}) *p = arena.take<Real>(all * n);
-    if (a.model.diffuse != nullptr) k1 = arena.take<Real>(all * n);
-    for (Real** p : {&e, &h, &f, &f_diffuse, &v}) *p = arena.take<Real>(all);
+    for (Real** p : {&e, &h, &f, &v}) *p = arena.take<Real>(all);
     mean = arena.take<Real>(steps * n);
-    for (Real** p : {&z, &r0, &r1, &vector}) *p = arena.take<Real>(n);
+    for (Real** p : {&z, &r, &vector}) *p = arena.take<Real>(n);
+    if (q == 0) return;
+    a = arena.take<Real>(all * q);
+    omega = arena.take<Real>(q);
   }
 };
 
 template <class Real>
-void keep_gains(std::int64_t n, std::int64_t m, std::int64_t b, std::int64_t length,
+void keep_gains(const KalmanSampleArgs<Real>& args, std::int64_t b, std::int64_t length,
                 SampleScratch<Real>& s) {
+  const std::int64_t n = args.model.n, m = args.model.m;
+  const std::int64_t merge = s.q > 0 ? args.filtered.merge_step[b] : 0;
   for (std::int64_t t = 0; t < length; ++t) {
-    s.replay.run(t, b);
-    s.count[t] = s.replay.count();
+    if (t == 0) {
+      s.stepper.start(b, s.moments);
+    } else {
+      if (t == merge) {
+        const std::int64_t row = cpu::kalman::row_of(args.data.layout, t - 1, b);
+        std::copy_n(args.filtered.covariance[row], n * n, s.moments.P);
+        s.moments.q = 0;
+      }
+      s.stepper.predict(t, b, s.moments);
+    }
+    s.observation.read(t, b);
+    s.count[t] = s.observation.count();
     for (std::int64_t i = 0; i < s.count[t]; ++i) {
       const std::int64_t place = t * m + i;
-      const auto u = s.replay.update(i);
-      std::copy_n(s.replay.c(i), n, s.c + place * n);
-      std::copy_n(u.k, n, s.k + place * n);
-      s.e[place] = s.replay.observation().e(i);
-      s.h[place] = s.replay.observation().h(i);
-      s.f[place] = u.f;
-      s.f_diffuse[place] = u.f_diffuse;
-      for (std::int64_t j = 0; u.f_diffuse > 0 && j < n; ++j) {
-        s.k1[place * n + j] = (u.w[j] - u.k[j] * u.f) / u.f_diffuse;
+      s.e[place] = s.observation.e(i);
+      s.h[place] = s.observation.h(i);
+      s.stepper.update(s.observation.c(i), s.h[place], s.e[place], s.moments, s.update);
+      std::copy_n(s.observation.c(i), n, s.c + place * n);
+      std::copy_n(s.update.k, n, s.k + place * n);
+      s.f[place] = s.update.f;
+      if (t < merge) {
+        cpu::transposed_multiply_vector(s.q, s.q, args.filtered.diffuse.spread[b], s.update.a,
+                                        s.a + place * s.q);
       }
     }
   }
@@ -222,55 +245,68 @@ void keep_gains(std::int64_t n, std::int64_t m, std::int64_t b, std::int64_t len
 
 /// One draw: a path z+ with its observations y+, then the smoothed mean of z - z+ given y - y+.
 template <class Real>
-std::int32_t sample_path(const KalmanSampleArgs<Real>& a, std::int64_t b, std::int64_t draw,
+std::int32_t sample_path(const KalmanSampleArgs<Real>& args, std::int64_t b, std::int64_t draw,
                          std::int64_t length, SampleScratch<Real>& s) {
   using cpu::axpy, cpu::dot;
-  const RowLayout& layout = a.data.layout;
-  const std::int64_t n = a.model.n, m = a.model.m, base = draw * layout.rows();
-  RowNoise noise(a.noise, layout, n + m);
+  const RowLayout& layout = args.data.layout;
+  const std::int64_t n = args.model.n, m = args.model.m, q = s.q, base = draw * layout.rows();
+  const std::int64_t merge = q > 0 ? args.filtered.merge_step[b] : 0;
+  RowNoise noise(args.noise, layout, n + m);
+  if (q > 0) std::fill_n(s.omega, q, Real(0));
+  // x += X G omega, X of the filtered moments of step t.
+  const auto add_delta = [&](std::int64_t t, Real* x) {
+    cpu::multiply_vector(q, q, args.filtered.diffuse.spread[b], s.omega, s.vector);
+    cpu::add_multiply_vector(n, q, args.filtered.diffuse.factor[cpu::kalman::row_of(layout, t, b)],
+                             s.vector, x);
+  };
   for (std::int64_t t = 0; t < length; ++t) {
     noise.select(t, b, draw);
     if (!s.path.advance(t, b, noise, s.z)) return static_cast<std::int32_t>(t + 1);
-    std::copy_n(s.z, n, a.z[base + cpu::kalman::row_of(layout, t, b)]);
+    std::copy_n(s.z, n, args.z[base + cpu::kalman::row_of(layout, t, b)]);
     Real* mean = s.mean + t * n;
     std::fill_n(mean, n, Real(0));
-    if (t > 0) cpu::add_multiply_vector(n, n, at(a.model.A, layout, t, b), mean - n, mean);
+    if (t > 0) {
+      const Real* before = mean - n;
+      if (t == merge) {  // omega is known by its mean from here on
+        std::copy_n(before, n, s.r);
+        add_delta(t - 1, s.r);
+        before = s.r;
+      }
+      cpu::add_multiply_vector(n, n, at(args.model.A, layout, t, b), before, mean);
+    }
     for (std::int64_t i = 0; i < s.count[t]; ++i) {
       const std::int64_t place = t * m + i;
       const Real* c = s.c + place * n;
       const Real y = dot(n, c, s.z) + std::sqrt(s.h[place]) * static_cast<Real>(noise(n + i));
       s.v[place] = s.e[place] - y - dot(n, c, mean);
       axpy(n, s.v[place], s.k + place * n, mean);
+      // In the coordinates of omega the normal equations have the identity on their left.
+      if (t < merge) axpy(q, s.v[place] / s.f[place], s.a + place * q, s.omega);
     }
   }
-  std::fill_n(s.r0, n, Real(0));
-  std::fill_n(s.r1, n, Real(0));
+  std::fill_n(s.r, n, Real(0));
   for (std::int64_t t = length - 1; t >= 0; --t) {
-    Real* z = a.z[base + cpu::kalman::row_of(layout, t, b)];
-    s.replay.filtered_moments(t, b, s.filtered);
-    axpy(n, Real(1), s.mean + t * n, z);
-    cpu::add_multiply_vector(n, n, s.filtered.P, s.r0, z);
-    if (s.filtered.rank > 0) {
-      cpu::transposed_multiply_vector(n, n, s.filtered.X, s.r1, s.vector);
-      cpu::add_multiply_vector(n, n, s.filtered.X, s.vector, z);
-    }
-    for (std::int64_t i = s.count[t] - 1; i >= 0; --i) {
-      const std::int64_t place = t * m + i;
-      const Real *c = s.c + place * n, *k = s.k + place * n;
-      if (s.f_diffuse[place] > 0) {
-        const Real seen = s.v[place] / s.f_diffuse[place] - dot(n, s.k1 + place * n, s.r0);
-        axpy(n, seen - dot(n, k, s.r1), c, s.r1);
-        axpy(n, -dot(n, k, s.r0), c, s.r0);
-      } else {
-        axpy(n, -dot(n, k, s.r1), c, s.r1);
-        axpy(n, s.v[place] / s.f[place] - dot(n, k, s.r0), c, s.r0);
+    const std::int64_t row = cpu::kalman::row_of(layout, t, b);
+    Real* z = args.z[base + row];
+    if (t == merge - 1) {  // what comes later, said of omega: + G^T X^T r
+      cpu::transposed_multiply_vector(n, q, args.filtered.diffuse.factor[row], s.r, s.vector);
+      for (std::int64_t i = 0; i < q; ++i) {
+        axpy(q, s.vector[i], args.filtered.diffuse.spread[b] + i * q, s.omega);
       }
     }
-    if (t == 0) break;
-    for (Real* r : {s.r0, s.r1}) {
-      cpu::transposed_multiply_vector(n, n, at(a.model.A, layout, t, b), r, s.vector);
-      std::copy_n(s.vector, n, r);
+    axpy(n, Real(1), s.mean + t * n, z);
+    if (t < merge) add_delta(t, z);
+    const auto& P = t < merge ? args.filtered.diffuse.covariance : args.filtered.covariance;
+    cpu::add_multiply_vector(n, n, P[row], s.r, z);
+    for (std::int64_t i = s.count[t] - 1; i >= 0; --i) {
+      const std::int64_t place = t * m + i;
+      Real v = s.v[place];
+      if (t < merge) v -= dot(q, s.a + place * q, s.omega);
+      axpy(n, v / s.f[place] - dot(n, s.k + place * n, s.r), s.c + place * n, s.r);
     }
+    if (t == 0) break;
+    cpu::transposed_multiply_vector(n, n, at(args.model.A, layout, t, b), s.r, s.vector);
+    std::copy_n(s.vector, n, s.r);
   }
   return 0;
 }
@@ -281,7 +317,7 @@ std::int32_t sample_sequence(const KalmanSampleArgs<Real>& a, std::int64_t b,
   const std::int64_t length = cpu::kalman::length_of(a.data.layout, b);
   if (length == 0) return 0;
   if (!s.path.prepare(b)) return 1;
-  keep_gains(a.model.n, a.model.m, b, length, s);
+  keep_gains(a, b, length, s);
   for (std::int64_t draw = 0; draw < a.S; ++draw) {
     const std::int32_t bad = sample_path(a, b, draw, length, s);
     if (bad != 0) return bad;

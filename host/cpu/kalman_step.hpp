@@ -163,11 +163,11 @@ class Observation {
   bool sound_ = false;
 };
 
-/// Mean m, covariance P + kappa X X^T; X[n][n] in its first `rank` columns.
+/// Mean m + X delta and covariance P given delta, X[n][q]; q = 0: no delta.
 template <class Real>
 struct Moments {
   Real *m, *P, *X = nullptr;
-  std::int64_t rank = 0;
+  std::int64_t q = 0;
 
   Moments(std::int64_t n, bool diffuse, Arena& arena)
       : m(arena.take<Real>(n)), P(arena.take<Real>(n * n)) {
@@ -176,67 +176,58 @@ struct Moments {
   void copy(std::int64_t n, const Moments& from) {
     std::copy_n(from.m, n, m);
     std::copy_n(from.P, n * n, P);
-    rank = from.rank;
-    if (rank > 0) std::copy_n(from.X, n * n, X);
+    q = from.q;
+    if (q > 0) std::copy_n(from.X, n * q, X);
   }
 };
 
 /// What one observed component did to the moments.
 template <class Real>
 struct Update {
-  Real v = 0;          ///< innovation
-  Real f = 0;          ///< its variance; the finite part where diffuse
-  Real f_diffuse = 0;  ///< > 0: variance kappa f_diffuse + f
-  Real* w = nullptr;   ///< [n]  P c
-  Real* w_diffuse;     ///< [n]  X X^T c
-  Real* k = nullptr;   ///< [n]  gain: w / f, or w_diffuse / f_diffuse
+  Real v = 0;         ///< innovation given delta = 0
+  Real f = 0;         ///< its variance given delta
+  Real* w = nullptr;  ///< [n]  P c
+  Real* k = nullptr;  ///< [n]  gain w / f
+  Real* a = nullptr;  ///< [q]  X^T c: the innovation given delta is v - a . delta
 
-  Real log_likelihood() const {
-    if (f_diffuse > 0) return Real(-0.5) * (Real(kLog2Pi) + std::log(f_diffuse));
-    return Real(-0.5) * (Real(kLog2Pi) + std::log(f) + v * v / f);
-  }
+  Real log_likelihood() const { return Real(-0.5) * (Real(kLog2Pi) + std::log(f) + v * v / f); }
 };
+
+template <class Real>
+std::int64_t count_diffuse(const KalmanModel<Real>& model) {
+  return model.diffuse == nullptr
+             ? 0
+             : std::count_if(model.diffuse, model.diffuse + model.n, [](auto d) { return d != 0; });
+}
 
 /// Predictions and updates of one sequence's moments.
 template <class Real>
 class Stepper {
  public:
   Stepper(const KalmanModel<Real>& model, const KalmanData<Real>& data, Arena& arena)
-      : model_(model), data_(data), n_(model.n) {
+      : model_(model), data_(data), n_(model.n), q_(count_diffuse(model)) {
     scratch_ = arena.take<Real>(2 * n_ * n_);
     vector_ = arena.take<Real>(n_);
     next_ = arena.take<Real>(n_ * n_);
   }
 
-  /// Moments of the state at the first observation.
+  /// Moments of the state at the first observation. Diffuse components are delta plus noise of some
+  /// variance: which one is of no matter under a flat prior, but it keeps f > 0 where R = 0.
   void start(std::int64_t b, Moments<Real>& s) {
     const RowLayout& layout = data_.layout;
     std::fill_n(s.m, n_, Real(0));
     if (model_.m0) std::copy_n(at(model_.m0, layout, 0, b), n_, s.m);
     std::copy_n(at(model_.P0, layout, 0, b), n_ * n_, s.P);
-    s.rank = 0;
-    if (model_.diffuse == nullptr) return;
-    std::fill_n(s.X, n_ * n_, Real(0));
-    for (std::int64_t i = 0; i < n_; ++i) {
+    s.q = q_;
+    if (q_ == 0) return;
+    const Real variance = start_variance(b);
+    std::fill_n(s.X, n_ * q_, Real(0));
+    for (std::int64_t i = 0, column = 0; i < n_; ++i) {
       if (model_.diffuse[i] == 0) continue;
       s.m[i] = 0;
       for (std::int64_t j = 0; j < n_; ++j) s.P[i * n_ + j] = s.P[j * n_ + i] = 0;
-      s.X[i * n_ + s.rank++] = 1;
-    }
-  }
-
-  /// Filtered moments of a row, as the filter stored them.
-  void load(std::int64_t row, const KalmanFiltered<Real>& filtered, bool diffuse,
-            Moments<Real>& s) {
-    std::copy_n(filtered.mean[row], n_, s.m);
-    std::copy_n(filtered.covariance[row], n_ * n_, s.P);
-    s.rank = 0;
-    if (!diffuse) return;
-    std::copy_n(filtered.diffuse_factor[row], n_ * n_, s.X);
-    for (std::int64_t i = 0; i < n_; ++i) {
-      for (std::int64_t j = s.rank; j < n_; ++j) {
-        if (s.X[i * n_ + j] != 0) s.rank = j + 1;
-      }
+      s.P[i * n_ + i] = variance;
+      s.X[i * q_ + column++] = 1;
     }
   }
 
@@ -250,9 +241,9 @@ class Stepper {
     congruence(n_, n_, A, s.P, next_, scratch_);
     const Real* Q = at(model_.Q, layout, t, b);
     for (std::int64_t i = 0; i < n_ * n_; ++i) s.P[i] = next_[i] + Q[i];
-    if (s.rank > 0) {
-      multiply(n_, n_, n_, A, s.X, next_, n_);  // unused columns stay zero
-      std::copy_n(next_, n_ * n_, s.X);
+    if (s.q > 0) {
+      multiply(n_, n_, s.q, A, s.X, next_, s.q);
+      std::copy_n(next_, n_ * s.q, s.X);
     }
   }
 
@@ -261,12 +252,13 @@ class Stepper {
     u.v = e - dot(n_, c, s.m);
     transposed_multiply_vector(n_, n_, s.P, c, u.w);
     u.f = dot(n_, c, u.w) + h;
-    u.f_diffuse = s.rank > 0 ? remove_diffuse_direction(c, s, u) : Real(0);
-    if (u.f_diffuse == 0) {
-      if (!(u.f > 0) || !std::isfinite(u.f)) return false;
-      for (std::int64_t i = 0; i < n_; ++i) u.k[i] = u.w[i] / u.f;
-    }
+    if (!(u.f > 0) || !std::isfinite(u.f)) return false;
+    for (std::int64_t i = 0; i < n_; ++i) u.k[i] = u.w[i] / u.f;
     axpy(n_, u.v, u.k, s.m);
+    if (s.q > 0) {
+      transposed_multiply_vector(n_, s.q, s.X, c, u.a);
+      for (std::int64_t i = 0; i < n_; ++i) axpy(s.q, -u.k[i], u.a, s.X + i * s.q);
+    }
     // Joseph: M = (I - k c^T) P, then P = M (I - k c^T)^T + h k k^T.
     for (std::int64_t i = 0; i < n_; ++i) {
       Real* M = s.P + i * n_;
@@ -278,38 +270,23 @@ class Stepper {
   }
 
  private:
-  // Reflects the columns of X so that only the first has c^T x != 0, and drops that one. Returns
-  // f = |X^T c|^2, or 0 where c sees no diffuse direction.
-  Real remove_diffuse_direction(const Real* c, Moments<Real>& s, Update<Real>& u) {
-    Real* a = vector_;
-    transposed_multiply_vector(n_, n_, s.X, c, a);
-    Real f = 0, bound = 0;
-    for (std::int64_t j = 0; j < s.rank; ++j) f += a[j] * a[j];
-    for (std::int64_t i = 0; i < n_; ++i) {
-      bound += std::abs(c[i]) * std::sqrt(dot(s.rank, s.X + i * n_, s.X + i * n_));
+  /// The largest noise variance of the first step, or 1 where there is none.
+  Real start_variance(std::int64_t b) const {
+    const RowLayout& layout = data_.layout;
+    const std::int64_t m = model_.m, stride = model_.diagonal_R ? 1 : m + 1;
+    Real most = 0;
+    const Real* R = at(model_.R, layout, 0, b);
+    for (std::int64_t i = 0; i < m; ++i) most = std::max(most, R[i * stride]);
+    const Real* Q = at(model_.Q, layout, 0, b);
+    if (model_.Q.step == 0) {  // else that of step 0 is not read
+      for (std::int64_t i = 0; i < n_; ++i) most = std::max(most, Q[i * (n_ + 1)]);
     }
-    // a is a sum of terms of size `bound`: below this it is their rounding.
-    if (!(std::sqrt(f) > Real(1e-10) * bound)) return 0;
-    for (std::int64_t i = 0; i < n_; ++i) {
-      u.w_diffuse[i] = dot(s.rank, s.X + i * n_, a);
-      u.k[i] = u.w_diffuse[i] / f;
-    }
-    // H = I - beta v v^T with H a = alpha e_1; v = a - alpha e_1.
-    const Real alpha = a[0] > 0 ? -std::sqrt(f) : std::sqrt(f);
-    const Real beta = 1 / (f - alpha * a[0]);
-    for (std::int64_t i = 0; i < n_; ++i) {
-      Real* x = s.X + i * n_;
-      const Real scaled = beta * (u.w_diffuse[i] - alpha * x[0]);
-      for (std::int64_t j = 1; j < s.rank; ++j) x[j - 1] = x[j] - scaled * a[j];
-      x[s.rank - 1] = 0;
-    }
-    --s.rank;
-    return f;
+    return most > 0 ? most : Real(1);
   }
 
   const KalmanModel<Real>& model_;
   const KalmanData<Real>& data_;
-  std::int64_t n_;
+  std::int64_t n_, q_;
   Real *scratch_, *vector_, *next_;
 };
 

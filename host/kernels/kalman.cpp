@@ -68,8 +68,12 @@ void require_filtered(const KalmanModel<Real>& model, const RowLayout& layout,
   require_input(filtered.mean, some, where, "filtered.mean");
   require_input(filtered.covariance, some, where, "filtered.covariance");
   if (model.diffuse == nullptr || !some) return;
-  require_input(filtered.diffuse_factor, some, where, "filtered.diffuse_factor");
-  require_pointer(filtered.diffuse_steps, where, "filtered.diffuse_steps");
+  require_input(filtered.diffuse.mean, some, where, "filtered.diffuse.mean");
+  require_input(filtered.diffuse.covariance, some, where, "filtered.diffuse.covariance");
+  require_input(filtered.diffuse.factor, some, where, "filtered.diffuse.factor");
+  require_input(filtered.diffuse.delta, some, where, "filtered.diffuse.delta");
+  require_input(filtered.diffuse.spread, some, where, "filtered.diffuse.spread");
+  require_pointer(filtered.merge_step, where, "filtered.merge_step");
 }
 
 template <class Args>
@@ -108,13 +112,18 @@ void check(const KalmanFilterArgs<Real>& a) {
   require_optional_output(a.covariance, rows, n * n, where, "covariance");
   require_optional_output(a.predicted_mean, rows, n, where, "predicted_mean");
   require_optional_output(a.predicted_covariance, rows, n * n, where, "predicted_covariance");
-  require_optional_output(a.diffuse_factor, rows, n * n, where, "diffuse_factor");
-  require_optional_output(a.predicted_diffuse_factor, rows, n * n, where,
-                          "predicted_diffuse_factor");
   require_optional_output(a.log_likelihood, rows, 1, where, "log_likelihood");
   if (rows > 0) {
     require_pointer(a.status, where, "status");
-    if (a.model.diffuse != nullptr) require_pointer(a.diffuse_steps, where, "diffuse_steps");
+  }
+  if (rows > 0 && a.model.diffuse != nullptr) {
+    require_pointer(a.merge_step, where, "merge_step");
+    require_pointer(a.diffuse_steps, where, "diffuse_steps");
+    require_optional_output(a.diffuse.mean, rows, n, where, "diffuse.mean");
+    require_optional_output(a.diffuse.covariance, rows, n * n, where, "diffuse.covariance");
+    require_optional_output(a.diffuse.factor, rows, n * n, where, "diffuse.factor");
+    require_optional_output(a.diffuse.delta, a.data.layout.B, n, where, "diffuse.delta");
+    require_optional_output(a.diffuse.spread, a.data.layout.B, n * n, where, "diffuse.spread");
   }
   require_workspace(a, where);
 }
@@ -139,6 +148,10 @@ void check(const KalmanBackwardArgs<Real>& a) {
   require_optional_input(a.grad_log_likelihood, where, "grad_log_likelihood");
   require_optional_input(a.grad_mean, where, "grad_mean");
   require_optional_input(a.grad_covariance, where, "grad_covariance");
+  if (a.model.diffuse != nullptr && (a.grad_mean || a.grad_covariance)) {
+    throw InvalidArgument(std::string(where) +
+                          ": grad_mean or grad_covariance is given, must not be with diffuse");
+  }
   const std::int64_t n = a.model.n, m = a.model.m, U = a.model.U;
   const KalmanGradient<Real>& g = a.grad;
   require_array(g.A, false, n * n, where, "grad.A");

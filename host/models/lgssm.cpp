@@ -15,32 +15,8 @@ using lgssm::Workspace;
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Vector = Eigen::VectorXd;
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
 /// Sites of the noise: draws of paths, and of missing observations along one.
 constexpr std::uint32_t kPathSite = 0, kMissingSite = 1;
-
-/// NaN in the moments of components that are still diffuse.
-void hide_diffuse(const LgssmMatrices& x, const FilterRun& run, double* mean, double* covariance) {
-  const auto n = static_cast<std::size_t>(x.n);
-  for (std::size_t t = 0; t < static_cast<std::size_t>(run.diffuse_steps); ++t) {
-    std::vector<double> size(n);
-    double most = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t j = 0; j < n; ++j) {
-        size[i] = std::max(size[i], std::abs(run.factor[(t * n + i) * n + j]));
-      }
-      most = std::max(most, size[i]);
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      if (size[i] <= 1e-10 * most) continue;  // rounding of a direction already removed
-      mean[t * n + i] = kNaN;
-      for (std::size_t j = 0; j < n; ++j) {
-        covariance[(t * n + i) * n + j] = covariance[(t * n + j) * n + i] = kNaN;
-      }
-    }
-  }
-}
 
 /// Missing components of a row given the state and the observed ones:
 /// y_m = offset + weight z + noise, where R ties them to y_o.
@@ -123,8 +99,6 @@ Lgssm::States Lgssm::states(const data::SequenceSet& set, const Progress& progre
         std::copy_n(run.mean.data(), length * n, states.filtered_mean.data() + first * n);
         std::copy_n(run.covariance.data(), length * nn,
                     states.filtered_covariance.data() + first * nn);
-        hide_diffuse(matrices_, run, states.filtered_mean.data() + first * n,
-                     states.filtered_covariance.data() + first * nn);
       });
   return states;
 }

@@ -69,8 +69,9 @@ class Workspace {
 
 /// The filter on one sequence, its moments kept for the reverse passes.
 struct FilterRun {
-  std::vector<double> mean, covariance, factor;
-  std::int32_t status = 0, diffuse_steps = 0;
+  std::vector<double> mean, covariance;
+  std::vector<double> given_mean, given_covariance, factor, delta, spread;  // while diffuse
+  std::int32_t status = 0, merge_step = 0, diffuse_steps = 0;
   Workspace workspace;
 
   /// `log_likelihood`: [length], or null.
@@ -80,23 +81,42 @@ struct FilterRun {
     if (mean.size() < rows * n) {
       mean.resize(rows * n);
       covariance.resize(rows * n * n);
-      if (!matrices.diffuse.empty()) factor.resize(rows * n * n);
+      if (!matrices.diffuse.empty()) {
+        given_mean.resize(rows * n);
+        for (auto* v : {&given_covariance, &factor}) v->resize(rows * n * n);
+        delta.resize(n);
+        spread.resize(n * n);
+      }
     }
     KalmanFilterArgs<double> args;
     args.model = matrices.view();
     args.data = data;
     args.mean = {mean.data(), matrices.n};
     args.covariance = {covariance.data(), matrices.n * matrices.n};
-    if (!factor.empty()) args.diffuse_factor = {factor.data(), matrices.n * matrices.n};
+    args.diffuse = diffuse<double>(*this, matrices);
     args.log_likelihood = {log_likelihood, 1};
     args.status = &status;
+    args.merge_step = &merge_step;
     args.diffuse_steps = &diffuse_steps;
     workspace.lend(args);
     cpu::kalman_filter(args);
   }
   KalmanFiltered<double> view(const LgssmMatrices& matrices) const {
     const std::int64_t n = matrices.n;
-    return {{mean.data(), n}, {covariance.data(), n * n}, {factor.data(), n * n}, &diffuse_steps};
+    return {{mean.data(), n},
+            {covariance.data(), n * n},
+            diffuse<const double>(*this, matrices),
+            &merge_step};
+  }
+  template <class Value, class Self>
+  static KalmanDiffuse<Value> diffuse(Self& self, const LgssmMatrices& matrices) {
+    if (matrices.diffuse.empty()) return {};
+    const std::int64_t n = matrices.n, nn = n * n;
+    return {{self.given_mean.data(), n},
+            {self.given_covariance.data(), nn},
+            {self.factor.data(), nn},
+            {self.delta.data(), n},
+            {self.spread.data(), nn}};
   }
   /// \throws InvalidArgument where sequence i left states diffuse, Error where its covariance
   /// broke.

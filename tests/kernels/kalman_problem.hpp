@@ -185,38 +185,50 @@ void with_workspace(Args& args, Function function) {
 }
 
 struct Filtered {
-  std::vector<double> mean, covariance, predicted_mean, predicted_covariance, factor,
-      predicted_factor, log_likelihood;
-  std::vector<std::int32_t> status, diffuse_steps;
+  std::vector<double> mean, covariance, predicted_mean, predicted_covariance, log_likelihood;
+  std::vector<double> given_mean, given_covariance, factor, delta, spread;
+  std::vector<std::int32_t> status, merge_step, diffuse_steps;
 
   explicit Filtered(KalmanProblem& problem) {
     const auto rows = std::size_t(problem.rows()), n = std::size_t(problem.shape.n);
-    for (auto* v : {&mean, &predicted_mean}) v->assign(rows * n + 1, kPoison);
-    for (auto* v : {&covariance, &predicted_covariance, &factor, &predicted_factor}) {
+    const auto B = std::size_t(problem.shape.B);
+    for (auto* v : {&mean, &predicted_mean, &given_mean}) v->assign(rows * n + 1, kPoison);
+    for (auto* v : {&covariance, &predicted_covariance, &given_covariance, &factor}) {
       v->assign(rows * n * n + 1, kPoison);
     }
+    delta.assign(B * n, kPoison);
+    spread.assign(B * n * n, kPoison);
     log_likelihood.assign(rows + 1, kPoison);
-    status.assign(std::size_t(problem.shape.B), -1);
-    diffuse_steps.assign(std::size_t(problem.shape.B), -1);
-    const auto width = problem.shape.n;
+    for (auto* v : {&status, &merge_step, &diffuse_steps}) v->assign(B, -1);
+    const auto width = problem.shape.n, square = width * width;
     KalmanFilterArgs<double> args;
     args.model = problem.model();
     args.data = problem.data();
     args.mean = {mean.data(), width};
-    args.covariance = {covariance.data(), width * width};
+    args.covariance = {covariance.data(), square};
     args.predicted_mean = {predicted_mean.data(), width};
-    args.predicted_covariance = {predicted_covariance.data(), width * width};
-    args.diffuse_factor = {factor.data(), width * width};
-    args.predicted_diffuse_factor = {predicted_factor.data(), width * width};
+    args.predicted_covariance = {predicted_covariance.data(), square};
     args.log_likelihood = {log_likelihood.data(), 1};
     args.status = status.data();
+    args.diffuse = {{given_mean.data(), width},
+                    {given_covariance.data(), square},
+                    {factor.data(), square},
+                    {delta.data(), width},
+                    {spread.data(), square}};
+    args.merge_step = merge_step.data();
     args.diffuse_steps = diffuse_steps.data();
     with_workspace(args, [](const auto& a) { cpu::kalman_filter(a); });
   }
   KalmanFiltered<double> view(const KalmanProblem& problem) const {
-    const auto n = problem.shape.n;
-    return {
-        {mean.data(), n}, {covariance.data(), n * n}, {factor.data(), n * n}, diffuse_steps.data()};
+    const auto n = problem.shape.n, square = n * n;
+    return {{mean.data(), n},
+            {covariance.data(), square},
+            {{given_mean.data(), n},
+             {given_covariance.data(), square},
+             {factor.data(), square},
+             {delta.data(), n},
+             {spread.data(), square}},
+            merge_step.data()};
   }
 };
 

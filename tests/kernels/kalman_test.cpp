@@ -101,7 +101,7 @@ struct Smoothed {
 };
 
 TEST_P(KalmanAgainstDense, SmootherHasTheMomentsGivenAllObservations) {
-  KalmanProblem p(GetParam(), 3);
+  KalmanProblem p(GetParam());
   const Filtered filtered(p);
   const Smoothed smoothed(p, filtered);
   const std::int64_t n = p.shape.n;
@@ -134,7 +134,8 @@ struct Objective {
 
   explicit Objective(KalmanProblem& problem, bool moments) : p(problem) {
     const std::int64_t n = p.shape.n;
-    for (std::int64_t r = 0; r < p.rows(); ++r) kappa.push_back(1 + 0.3 * p.draw());
+    for (std::int64_t r = 0; r < p.rows(); ++r)
+      kappa.push_back(p.shape.diffuse > 0 ? 1.3 : 1 + 0.3 * p.draw());
     mean.assign(std::size_t(p.rows() * n), 0);
     covariance.assign(std::size_t(p.rows() * n * n), 0);
     if (!moments) return;
@@ -150,6 +151,7 @@ struct Objective {
     double sum = 0;
     const auto rows = std::size_t(p.rows());
     for (std::size_t r = 0; r < rows; ++r) sum += kappa[r] * f.log_likelihood[r];
+    if (p.shape.diffuse > 0) return sum;
     for (std::size_t j = 0; j < mean.size(); ++j) sum += mean[j] * f.mean[j];
     for (std::size_t j = 0; j < covariance.size(); ++j) sum += covariance[j] * f.covariance[j];
     return sum;
@@ -173,8 +175,10 @@ struct Gradient {
     args.data = p.data();
     args.filtered = filtered.view(p);
     args.grad_log_likelihood = {objective.kappa.data(), 1};
-    args.grad_mean = {objective.mean.data(), n};
-    args.grad_covariance = {objective.covariance.data(), n * n};
+    if (p.shape.diffuse == 0) {
+      args.grad_mean = {objective.mean.data(), n};
+      args.grad_covariance = {objective.covariance.data(), n * n};
+    }
     args.grad = {A.view(),
                  B.view(),
                  b.view(),

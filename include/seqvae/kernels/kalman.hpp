@@ -9,13 +9,15 @@
 /// observed component after the other (a full R is diagonalised first: R = L diag(h) L^T), and are
 /// exactly symmetric.
 ///
-/// Diffuse states. Component i with diffuse[i] != 0 starts with no information: P0 = kappa e_i
-/// e_i^T as kappa -> infinity, exactly (Durbin and Koopman, Time Series Analysis by State Space
-/// Methods, 2nd ed., 2012, chapter 5 and section 6.4). The covariance is then P + kappa X X^T; each
-/// observation that sees a diffuse direction removes one column of X by a Householder reflection
-/// and adds -1/2 (log 2 pi + log f), f = |X^T c|^2, to the log-likelihood: the limit of log L + 1/2
-/// log kappa. Filter outputs hold the finite parts; moments of the state exist for component i
-/// where row i of X is zero.
+/// Diffuse states. Component i with diffuse[i] != 0 starts with no information, exactly: a flat
+/// prior, the limit kappa -> infinity of P0 = kappa e_i e_i^T. With z_0 = delta + rest there, all
+/// moments are kept given delta, m + X delta and P, and delta is a regression on the innovations
+/// whose root is turned by each observation (de Jong, Annals of Statistics 19, 1991, as a QR
+/// decomposition). The log-likelihood is the limit of log L + 1/2 log kappa for each diffuse
+/// component (Durbin and Koopman, Time Series Analysis by State Space Methods, 2nd ed., 2012,
+/// chapter 5): an observation that adds a direction f = |a|^2 of delta gives -1/2 (log 2 pi + log
+/// f). Once delta is known to about the precision of the rest, it is merged into the moments and
+/// the filter goes on without it.
 ///
 /// Smoothed moments and gradients come from one reverse pass without inverting a covariance (Durbin
 /// and Koopman 2012, sections 4.4 and 5.3), so singular Q and P are allowed. Derived and measured
@@ -75,36 +77,45 @@ struct KalmanData {
   Rows<const Real> u;     ///< [rows][U]
 };
 
+/// With diffuse components, q of them: moments given delta = 0 in the steps before delta is merged
+/// into the moments (row t of a sequence b for t < merge_step[b]), and what is then known of it.
+template <class Real>
+struct KalmanDiffuse {
+  Rows<Real> mean;        ///< [rows][n]  filtered
+  Rows<Real> covariance;  ///< [rows][n * n]
+  Rows<Real> factor;      ///< [rows][n * n]  X[n][q] in its first n q entries
+  Rows<Real> delta;       ///< [B][n]  mean, in the first q entries
+  Rows<Real> spread;      ///< [B][n * n]  G[q][q] in the first q^2: Cov(delta) = G G^T
+};
+
 /// Filtered moments, given y_0 .. y_t. Padding rows are written as zeros; the rows of a sequence
-/// from its first bad step on as NaN.
+/// from its first bad step on as NaN; so are the moments of components that are still diffuse.
 template <class Real>
 struct KalmanFilterArgs {
   KalmanModel<Real> model;
   KalmanData<Real> data;
-  Rows<Real> mean;                      ///< out [rows][n]  optional
-  Rows<Real> covariance;                ///< out [rows][n * n]  optional
-  Rows<Real> predicted_mean;            ///< out [rows][n]  given y_0 .. y_{t-1}; optional
-  Rows<Real> predicted_covariance;      ///< out [rows][n * n]  optional
-  Rows<Real> diffuse_factor;            ///< out [rows][n * n]  X of the filtered moments, unused
-                                        ///<   columns zero; written while diffuse; optional
-  Rows<Real> predicted_diffuse_factor;  ///< out [rows][n * n]  likewise
-  Rows<Real> log_likelihood;            ///< out [rows][1]  nats: log p(y_t | y_0 .. y_{t-1})
-  std::int32_t* status = nullptr;       ///< out [B]  0, or 1 + first step whose covariance is not
-                                        ///<   positive definite
-  std::int32_t* diffuse_steps =
-      nullptr;                      ///< out [B]  steps whose filtered moments are diffuse; the
-                                    ///<   length: never resolved. Required with diffuse
-  void* workspace = nullptr;        ///< 16-byte aligned; contents undefined afterwards
-  std::size_t workspace_bytes = 0;  ///< >= kalman_workspace_bytes(*this)
+  Rows<Real> mean;                  ///< out [rows][n]  optional
+  Rows<Real> covariance;            ///< out [rows][n * n]  optional
+  Rows<Real> predicted_mean;        ///< out [rows][n]  given y_0 .. y_{t-1}; optional
+  Rows<Real> predicted_covariance;  ///< out [rows][n * n]  optional
+  Rows<Real> log_likelihood;        ///< out [rows][1]  nats: log p(y_t | y_0 .. y_{t-1}); optional
+  std::int32_t* status = nullptr;   ///< out [B]  0, or 1 + first step whose covariance is not
+                                    ///<   positive definite
+  KalmanDiffuse<Real> diffuse;      ///< out, each optional; for the reverse passes
+  std::int32_t* merge_step = nullptr;     ///< out [B]  required with diffuse
+  std::int32_t* diffuse_steps = nullptr;  ///< out [B]  steps after which delta is not determined;
+                                          ///<   the length: never. Required with diffuse
+  void* workspace = nullptr;              ///< 16-byte aligned; contents undefined afterwards
+  std::size_t workspace_bytes = 0;        ///< >= kalman_workspace_bytes(*this)
 };
 
 /// What the reverse passes read of the filter: its outputs on the same model and data. Sequences
-/// with a bad status, or never resolved, must not be passed.
+/// with a bad status, or whose delta is never determined, must not be passed.
 template <class Real>
 struct KalmanFiltered {
-  Rows<const Real> mean, covariance;            ///< [rows][n], [rows][n * n]
-  Rows<const Real> diffuse_factor;              ///< [rows][n * n]  with diffuse
-  const std::int32_t* diffuse_steps = nullptr;  ///< [B]  with diffuse
+  Rows<const Real> mean, covariance;         ///< [rows][n], [rows][n * n]
+  KalmanDiffuse<const Real> diffuse;         ///< with diffuse
+  const std::int32_t* merge_step = nullptr;  ///< [B]  with diffuse
 };
 
 /// Moments given all y of the sequence. Padding rows are written as zeros.
@@ -136,7 +147,9 @@ struct KalmanGradient {
 ///     sum over rows of grad_log_likelihood * log_likelihood + <grad_mean, mean>
 ///                                           + <grad_covariance, covariance>
 ///
-/// with mean and covariance the filtered ones. One pass, backward in time.
+/// with mean and covariance the filtered ones. One pass, backward in time. With diffuse components
+/// grad_log_likelihood must have one value in all rows of a sequence (that of its first row is
+/// taken), and there is no grad_mean or grad_covariance.
 template <class Real>
 struct KalmanBackwardArgs {
   KalmanModel<Real> model;
