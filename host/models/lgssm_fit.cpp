@@ -25,23 +25,34 @@ struct Share {
     return {&x.A, &x.B, &x.b, &x.C, &x.D, &x.d, &x.Q, &x.R, &x.m0, &x.P0};
   }
 
+  /// The rows from begin on. With diffuse states, whose gradient takes whole sequences: all rows
+  /// less those before begin.
   void add(const LgssmMatrices& x, const lgssm::Sequences& sequences, std::int64_t i) {
-    const std::int64_t length = sequences.length(i);
-    const auto steps = static_cast<std::size_t>(length);
-    const auto begin = static_cast<std::size_t>(sequences.begin(i));
+    const std::int64_t length = sequences.length(i), begin = sequences.begin(i);
+    KalmanData<double> data = sequences.data(i);
+    const bool twice = begin > 0 && !x.diffuse.empty();
+    weight.assign(static_cast<std::size_t>(length), 1);
+    if (!twice) std::fill_n(weight.begin(), begin, 0.0);
+    add_weighted(x, data, i);
+    if (!twice) return;
+    data.layout.T = begin;
+    weight.assign(static_cast<std::size_t>(begin), -1);
+    add_weighted(x, data, i);
+  }
+
+  void add_weighted(const LgssmMatrices& x, const KalmanData<double>& data, std::int64_t i) {
+    const auto steps = static_cast<std::size_t>(data.layout.T);
     row_log_likelihood.resize(std::max(row_log_likelihood.size(), steps));
-    filter.run(x, sequences.data(i), row_log_likelihood.data());
+    filter.run(x, data, row_log_likelihood.data());
     if (filter.status != 0) {
       log_likelihood = kNaN;
       return;
     }
-    filter.require_sound(i, length);
-    for (std::size_t t = begin; t < steps; ++t) log_likelihood += row_log_likelihood[t];
-    weight.assign(steps, 1);
-    std::fill_n(weight.begin(), begin, 0.0);
+    filter.require_sound(i, data.layout.T);
+    for (std::size_t t = 0; t < steps; ++t) log_likelihood += weight[t] * row_log_likelihood[t];
     KalmanBackwardArgs<double> args;
     args.model = x.view();
-    args.data = sequences.data(i);
+    args.data = data;
     args.filtered = filter.view(x);
     args.grad_log_likelihood = {weight.data(), 1};
     const auto array = [](std::vector<double>& values) {

@@ -242,6 +242,183 @@ TEST_P(KalmanAgainstDense, GradientIsThatOfFiniteDifferences) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, KalmanAgainstDense, kShapes, testing::PrintToStringParamName());
 
+TEST(KalmanBackward, IsFishersIdentity) {
+  // grad log p(y) = E[grad log p(z, y) | y], by smoothed moments and inverses of Q, R and P0.
+  KalmanProblem p({8, 1, 3, 2, 0, false, true, false, false, false, 0});
+  const Filtered filtered(p);
+  const Smoothed smoothed(p, filtered);
+  Objective objective(p, false);
+  std::fill(objective.kappa.begin(), objective.kappa.end(), 1.0);
+  Gradient gradient(p, filtered, objective);
+  const std::int64_t n = 3, m = 2;
+  const Matrix A = p.matrix(p.A, 0, 0, n), C = p.matrix(p.C, 0, 0, n);
+  const Matrix Qi = Matrix(p.matrix(p.Q, 0, 0, n)).inverse();
+  const Matrix Ri = Matrix(p.matrix(p.R, 0, 0, m)).inverse();
+  Matrix grad_A = Matrix::Zero(n, n), grad_Q = grad_A, grad_C = Matrix::Zero(m, n);
+  Matrix grad_R = Matrix::Zero(m, m);
+  const auto mean = [&](std::int64_t t) {
+    return Vector(Eigen::Map<const Vector>(smoothed.mean.data() + t * n, n));
+  };
+  const auto square = [&](std::vector<double> v, std::int64_t t) {
+    return Matrix(Eigen::Map<Matrix>(v.data() + t * n * n, n, n));
+  };
+  for (std::int64_t t = 0; t < 8; ++t) {
+    const Vector z = mean(t),
+                 y = Eigen::Map<Vector>(p.y.data() + t * m, m) - Vector(p.matrix(p.d, 0, 0, 1));
+    const Matrix P = square(smoothed.covariance, t);
+    const Vector e = y - C * z;
+    grad_C += Ri * (e * z.transpose() - C * P);
+    grad_R += (Ri * (e * e.transpose() + C * P * C.transpose()) * Ri - Ri) / 2;
+    if (t == 0) continue;
+    const Vector before = mean(t - 1), q = z - A * before - Vector(p.matrix(p.b, 0, 0, 1));
+    const Matrix lag = square(smoothed.lag_one, t), Pb = square(smoothed.covariance, t - 1);
+    grad_A += Qi * (q * before.transpose() + lag - A * Pb);
+    const Matrix S =
+        q * q.transpose() + P - lag * A.transpose() - A * lag.transpose() + A * Pb * A.transpose();
+    grad_Q += (Qi * S * Qi - Qi) / 2;
+  }
+  expect_close(p.matrix(gradient.A, 0, 0, n), grad_A, 1e-10, "A");
+  expect_close(p.matrix(gradient.Q, 0, 0, n), grad_Q, 1e-10, "Q");
+  expect_close(p.matrix(gradient.C, 0, 0, n), grad_C, 1e-10, "C");
+  expect_close(p.matrix(gradient.R, 0, 0, m), grad_R, 1e-10, "R");
+}
+
+TEST(KalmanSmoother, KeepsItsDigitsWhereTheStartIsIllConditioned) {
+  // A line and five slow harmonics: at first the data hardly tell them apart, and the filtered
+  // covariance passes 10^9 of what is left of it in the end.
+  KalmanProblem p({40, 1, 12, 1, 0, false, false, false, false, false, 12});
+  std::fill(p.A.values.begin(), p.A.values.end(), 0.0);
+  std::fill(p.Q.values.begin(), p.Q.values.end(), 0.0);
+  std::fill(p.C.values.begin(), p.C.values.end(), 0.0);
+  for (std::size_t i = 0; i < 12; i += 2) {
+    const double angle = 2 * M_PI * double(i / 2) / 52.18;
+    p.A.values[13 * i] = p.A.values[13 * i + 13] = std::cos(angle);
+    p.A.values[13 * i + 1] = i == 0 ? 1 : std::sin(angle);
+    p.A.values[13 * i + 12] = -std::sin(angle);
+    p.Q.values[13 * i] = i == 0 ? 0.01 : 1e-5;
+    p.Q.values[13 * i + 13] = i == 0 ? 1e-7 : 1e-5;
+    p.C.values[i] = 1;
+  }
+  p.R.values = {0.1};
+  const Filtered filtered(p);
+  const Smoothed smoothed(p, filtered);
+  const DenseOracle oracle(p, 0, 40);
+  double sum = 0;
+  for (std::size_t t = 0; t < 40; ++t) sum += filtered.log_likelihood[t];
+  EXPECT_NEAR(sum, oracle.log_likelihood, 1e-8 * std::abs(sum));
+  for (std::int64_t t = 0; t < 40; ++t) {
+    expect_close(Eigen::Map<const Vector>(smoothed.mean.data() + t * 12, 12),
+                 oracle.mean.segment(t * 12, 12), 1e-8, "mean " + std::to_string(t));
+    expect_close(Eigen::Map<const Matrix>(smoothed.covariance.data() + t * 144, 12, 12),
+                 oracle.covariance.block(t * 12, t * 12, 12, 12), 1e-8,
+                 "covariance " + std::to_string(t));
+  }
+}
+
+TEST(KalmanFilter, ExactObservationsOfDiffuseStatesAreNoDivisionByZero) {
+  KalmanProblem p({6, 1, 2, 1, 0, false, false, false, false, false, 2});
+  p.R.values = {0};
+  const Filtered filtered(p);
+  double sum = 0;
+  for (std::size_t t = 0; t < 6; ++t) sum += filtered.log_likelihood[t];
+  EXPECT_EQ(filtered.status[0], 0);
+  EXPECT_TRUE(std::isfinite(sum));
+  KalmanProblem nearly({6, 1, 2, 1, 0, false, false, false, false, false, 2});
+  nearly.R.values = {1e-10};
+  const DenseOracle limit(nearly, 0, 6);
+  EXPECT_NEAR(sum, limit.log_likelihood, 1e-6);
+}
+
+TEST(KalmanFilter, SaysAtWhichStepACovarianceBroke) {
+  KalmanProblem p({5, 2, 2, 1, 0, false, false, true, false, false, 0});
+  const std::int64_t row = p.row(3, 1);
+  p.R.values[std::size_t(row)] = -100;
+  const Filtered filtered(p);
+  EXPECT_THAT(filtered.status, testing::ElementsAre(0, 4));
+  EXPECT_TRUE(std::isfinite(filtered.mean[std::size_t(p.row(2, 1) * 2)]));
+  EXPECT_TRUE(std::isnan(filtered.mean[std::size_t(row * 2)]));
+  EXPECT_TRUE(std::isnan(filtered.log_likelihood[std::size_t(p.row(4, 1))]));
+  EXPECT_TRUE(std::isfinite(filtered.log_likelihood[std::size_t(p.row(4, 0))]));
+}
+
+TEST(KalmanFilter, EvidenceIsBayesRuleAtAnyState) {
+  // log p(y) = log p(z) + log p(y | z) - log p(z | y) at a drawn z, the posterior's density by the
+  // chain of its backward conditionals.
+  KalmanProblem p({5, 1, 2, 2, 0, false, true, false, false, false, 0});
+  const Filtered filtered(p);
+  const Smoothed smoothed(p, filtered);
+  const auto log_normal = [](const Vector& x, const Matrix& S) {
+    const Eigen::LLT<Matrix> L(S);
+    return -0.5 * (double(x.size()) * std::log(2 * M_PI) + x.dot(L.solve(x))) -
+           Matrix(L.matrixL()).diagonal().array().log().sum();
+  };
+  std::vector<Vector> z;
+  for (int t = 0; t < 5; ++t) z.push_back(Vector::NullaryExpr(2, [&] { return p.draw(); }));
+  const auto moment = [&](const std::vector<double>& v, std::int64_t t) {
+    return Matrix(Eigen::Map<const Matrix>(v.data() + 4 * t, 2, 2));
+  };
+  double evidence = 0;
+  for (std::int64_t t = 0; t < 5; ++t) {
+    const auto k = std::size_t(t);
+    const Vector b = p.matrix(p.b, 0, 0, 1), d = p.matrix(p.d, 0, 0, 1),
+                 m0 = p.matrix(p.m0, 0, 0, 1);
+    const Matrix A = p.matrix(p.A, 0, 0, 2), C = p.matrix(p.C, 0, 0, 2);
+    evidence += t == 0 ? log_normal(z[0] - m0, p.matrix(p.P0, 0, 0, 2))
+                       : log_normal(z[k] - A * z[k - 1] - b, p.matrix(p.Q, 0, 0, 2));
+    evidence += log_normal(Eigen::Map<Vector>(p.y.data() + 2 * t, 2) - d - C * z[k],
+                           p.matrix(p.R, 0, 0, 2));
+    Vector mean = Eigen::Map<const Vector>(smoothed.mean.data() + 2 * t, 2);
+    Matrix S = moment(smoothed.covariance, t);
+    if (t < 4) {  // p(z_t | z_{t+1}, y)
+      const Matrix gain = moment(smoothed.lag_one, t + 1).transpose() *
+                          moment(smoothed.covariance, t + 1).inverse();
+      mean += gain * (z[k + 1] - Eigen::Map<const Vector>(smoothed.mean.data() + 2 * t + 2, 2));
+      S -= gain * moment(smoothed.lag_one, t + 1);
+    }
+    evidence -= log_normal(z[k] - mean, S);
+  }
+  double sum = 0;
+  for (std::size_t t = 0; t < 5; ++t) sum += filtered.log_likelihood[t];
+  EXPECT_NEAR(sum, evidence, 1e-10 * (1 + std::abs(evidence)));
+}
+
+TEST(KalmanCheck, NamesArgumentValueAndRule) {
+  const auto message = [](auto change) {
+    KalmanProblem p({3, 1, 2, 1, 0, false, false, false, false, false, 0});
+    KalmanFilterArgs<double> args;
+    std::int32_t status = 0;
+    alignas(16) static std::byte workspace[4096];
+    args.model = p.model();
+    args.data = p.data();
+    args.status = &status;
+    args.workspace = workspace;
+    args.workspace_bytes = sizeof workspace;
+    change(args);
+    try {
+      check(args);
+    } catch (const InvalidArgument& error) {
+      return std::string(error.what());
+    }
+    return std::string("nothing was thrown");
+  };
+  EXPECT_EQ(message([](auto&) {}), "nothing was thrown");
+  EXPECT_EQ(message([](auto& a) { a.model.n = 0; }),
+            "kalman_filter: model.n = 0, must be from 1 to 4096");
+  EXPECT_EQ(message([](auto& a) { a.data.layout.K = 2; }),
+            "kalman_filter: layout.K = 2, must be 1");
+  EXPECT_EQ(message([](auto& a) { a.model.A.data = nullptr; }),
+            "kalman_filter: model.A is null, must point to memory");
+  EXPECT_EQ(message([](auto& a) { a.model.A.step = 3; }),
+            "kalman_filter: model.A.step = 3, must be 0, or at least the array's size");
+  EXPECT_EQ(message([](auto& a) { a.status = nullptr; }),
+            "kalman_filter: status is null, must point to memory");
+  EXPECT_THAT(message([](auto& a) { a.workspace_bytes = 1; }),
+              testing::StartsWith("kalman_filter: workspace_bytes = 1, must be at least "));
+  static const std::uint8_t flags[2] = {1, 0};
+  EXPECT_EQ(message([](auto& a) { a.model.diffuse = flags; }),
+            "kalman_filter: merge_step is null, must point to memory");
+}
+
 TEST(KalmanBackward, AddsWhereItIsAskedTo) {
   KalmanProblem p({6, 3, 2, 3, 1, true, true, false, true, false, 0});
   const Filtered filtered(p);

@@ -39,6 +39,8 @@ TEST(StructuralForm, HasTheGradientOfDifferences) {
   std::vector<double> x = form->start(set);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.1 * std::sin(double(i));
   expect_gradient(*form, set, x);
+  set.begin = {40};  // the rows before it are only the past
+  expect_gradient(*form, set, x);
 }
 
 TEST(StructuralForm, StartsCycleAndAutoregressionFromTheirStationaryLaw) {
@@ -96,6 +98,22 @@ TEST(FitLgssm, FindsTheMaximumOfTheNile) {
   const double b = (at(h, -h) + at(-h, h) - at(h, h) - at(-h, -h)) / (4 * h * h);
   EXPECT_NEAR(errors[0], std::sqrt(c / (a * c - b * b)), 1e-4);
   EXPECT_NEAR(errors[1], std::sqrt(a / (a * c - b * b)), 1e-4);
+}
+
+TEST(FitLgssm, FitsTrendAndFiveHarmonicsOfWeeklyCo2) {
+  const data::SequenceSet set = read_series("kalman/co2.csv");
+  const auto form = form_of(R"({"structural": {"level": true, "trend": true, "irregular": true,
+      "seasonal": {"period": 52.17857142857143, "harmonics": 5}}})");
+  const LgssmFit fit = fit_lgssm(*form, set, {.max_iterations = 60});
+  EXPECT_TRUE(fit.converged);
+  std::vector<double> unused(4), x = fit.state.x;
+  for (double& parameter : x) {
+    for (const double step : {-0.05, 0.05}) {
+      parameter += step;
+      EXPECT_LT(lgssm_log_likelihood(*form, set, x, unused), fit.log_likelihood);
+      parameter -= step;
+    }
+  }
 }
 
 TEST(FitLgssm, GoesOnWhereItStopped) {
