@@ -24,10 +24,30 @@ std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 Gnuplot panels(const std::filesystem::path& picture, std::int64_t count, int each) {
   Gnuplot plot(picture, 1000, static_cast<int>(count) * each + 40);
   plot.add(
-      fmt::format("set multiplot layout {},1 margins char 9,char 3,char 3,char 1.5 "
+      fmt::format("set multiplot layout {},1 margins char 9,char 3,char 3.8,char 2 "
                   "spacing char 0,char 3.5",
                   count));
   return plot;
+}
+
+/// A step between ticks that gives about four of them over these values.
+void add_ticks(Gnuplot& plot, std::initializer_list<const std::vector<double>*> values) {
+  double least = HUGE_VAL, most = -HUGE_VAL;
+  for (const std::vector<double>* curve : values) {
+    for (double v : *curve) {
+      if (std::isfinite(v)) least = std::min(least, v), most = std::max(most, v);
+    }
+  }
+  if (!(most > least)) {
+    plot.add("set ytics autofreq");
+    return;
+  }
+  const double rough = (most - least) / 4, decade = std::pow(10, std::floor(std::log10(rough)));
+  const double digit = rough / decade;
+  plot.add(fmt::format("set ytics {}", decade * (digit < 1.5   ? 1
+                                                 : digit < 3.5 ? 2
+                                                 : digit < 7.5 ? 5
+                                                               : 10)));
 }
 
 std::vector<double> counting(std::int64_t first, std::int64_t count) {
@@ -194,6 +214,7 @@ void plot_forecast(const std::filesystem::path& picture, const ForecastFigure& f
     }
     curves.push_back(fmt::format("{} using 1:5 with lines linetype 1 title 'median'", q));
     plot.add(fmt::format("set xrange [{}:{}]", origin - shown, origin + H - 1));
+    add_ticks(plot, {&past, &bands[1], &bands[7], &truth});
     plot.add(panel == 0 ? "set key outside top center horizontal" : "unset key");
     if (panel + 1 == count) plot.add("set xlabel 'step'");
     plot.add("set ylabel " + quoted(D > 1 ? f.columns[index(d)] : fmt::format("sequence {}", i)));
@@ -216,9 +237,8 @@ void plot_states(const std::filesystem::path& picture, const std::vector<double>
                    [&](auto a, auto b) { return spread[index(a)] > spread[index(b)]; });
   const std::int64_t count = std::min(n, kMostPanels);
   Gnuplot plot = panels(picture, count, 140);
-  plot.add(
-      fmt::format("set xrange [0:{}]\nset ytics autofreq\nset key outside top center horizontal",
-                  std::max<std::int64_t>(steps - 1, 1)));
+  plot.add(fmt::format("set xrange [0:{}]\nset key outside top center horizontal",
+                       std::max<std::int64_t>(steps - 1, 1)));
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t d = order[index(i)];
     const std::vector<double> m = column(mean, n, d, 0, steps),
@@ -226,6 +246,7 @@ void plot_states(const std::filesystem::path& picture, const std::vector<double>
     std::vector<double> low(m), high(m);
     for (std::size_t t = 0; t < m.size(); ++t) low[t] -= 2 * s[t], high[t] += 2 * s[t];
     const std::string name = plot.table({counting(0, steps), m, low, high});
+    add_ticks(plot, {&low, &high});
     if (i == 1) plot.add("unset key");
     if (i + 1 == count) plot.add("set xlabel 'step'");
     plot.add("set ylabel " + quoted(fmt::format("z{}", d)));
@@ -264,6 +285,7 @@ void plot_imputation(const std::filesystem::path& picture, const std::vector<dou
     }
     const std::string name =
         plot.table({counting(0, steps), wide[0], wide[1], narrow[0], narrow[1], m, x});
+    add_ticks(plot, {&wide[0], &wide[1], &x});
     if (i == 1) plot.add("unset key");
     if (i + 1 == count) plot.add("set xlabel 'step'");
     plot.add("set ylabel " + quoted(columns[index(d)]));
@@ -297,6 +319,7 @@ void plot_samples(const std::filesystem::path& picture, const std::vector<double
       table.push_back(column(rows, D, d, 0, steps));
     }
     const std::string name = plot.table(table);
+    add_ticks(plot, {&rows});
     for (std::int64_t d = 0; d < std::min<std::int64_t>(D, 8); ++d) {
       curves.push_back(fmt::format("{} using 1:{} with lines linetype {} title {}", name, d + 2,
                                    d + 1, quoted(columns[index(d)])));
