@@ -18,20 +18,31 @@ using U64 = hn::RepartitionToWide<U>;
 using VU = hn::Vec<U>;
 using VU64 = hn::Vec<U64>;
 
+/// The keys of Philox's ten rounds.
+struct RoundKeys {
+  std::uint64_t first[10], second[10];
+
+  explicit RoundKeys(std::uint64_t seed) {
+    std::uint32_t k0 = static_cast<std::uint32_t>(seed);
+    std::uint32_t k1 = static_cast<std::uint32_t>(seed >> 32);
+    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+      first[round] = k0;
+      second[round] = k1;
+    }
+  }
+};
+
 /// Philox 4x32-10 of as many counters as there are 64-bit lanes. Words stand in the low halves;
 /// what is in the high halves is never read.
-HWY_INLINE void philox(VU64 (&c)[4], std::uint64_t key) {
+HWY_INLINE void philox(VU64 (&c)[4], const RoundKeys& keys) {
   const VU m0 = hn::Set(U(), 0xD2511F53u), m1 = hn::Set(U(), 0xCD9E8D57u);
-  std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
   for (int round = 0; round < 10; ++round) {
     const VU64 p0 = hn::MulEven(hn::BitCast(U(), c[0]), m0);
     const VU64 p1 = hn::MulEven(hn::BitCast(U(), c[2]), m1);
-    c[0] = hn::Xor(hn::Xor(hn::ShiftRight<32>(p1), c[1]), hn::Set(U64(), k0));
-    c[2] = hn::Xor(hn::Xor(hn::ShiftRight<32>(p0), c[3]), hn::Set(U64(), k1));
+    c[0] = hn::Xor3(hn::ShiftRight<32>(p1), c[1], hn::Set(U64(), keys.first[round]));
+    c[2] = hn::Xor3(hn::ShiftRight<32>(p0), c[3], hn::Set(U64(), keys.second[round]));
     c[1] = p1;
     c[3] = p0;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
   }
 }
 
@@ -62,8 +73,7 @@ HWY_INLINE void normal_pair(VU a, VU b, V& first, V& second) {
                       x);
   const V c =
       polynomial(y, 1.0f, -0x1.3bd3ccp+0f, 0x1.03c1dcp-2f, -0x1.55c57ap-6f, 0x1.d9c2e8p-11f);
-  const auto odd = hn::MaskFromVec(
-      hn::BitCast(F(), hn::VecFromMask(U(), hn::TestBit(quarter, hn::Set(U(), 1u)))));
+  const auto odd = hn::RebindMask(F(), hn::TestBit(quarter, hn::Set(U(), 1u)));
   const V cosine = hn::IfThenElse(odd, s, c), sine = hn::IfThenElse(odd, c, s);
   // Bit 1 of quarter + 1 and of quarter, moved to the sign.
   const VU two = hn::Set(U(), 2u);
@@ -85,7 +95,7 @@ class NoiseBlock {
   };
 
   NoiseBlock(const NoiseKey& key, std::uint64_t step)
-      : seed_(key.seed), step_(static_cast<std::uint32_t>(step)), site_(key.site << 24) {}
+      : keys_(key.seed), step_(static_cast<std::uint32_t>(step)), site_(key.site << 24) {}
 
   bool has_room(std::int64_t quads) const { return quads_ + quads <= kQuads; }
 
@@ -105,8 +115,7 @@ class NoiseBlock {
 
   template <class Visit>
   void flush(Visit&& visit) {
-    for (std::int64_t i = quads_; i < quads_ + kLanes; ++i) c0_[i] = c1_[i] = c3_[i] = 0;
-    for (std::int64_t i = 0; i < quads_; i += kLanes) draw(i);
+    draw();
     for (std::int64_t i = 0; i < count_; ++i) {
       visit(segments_[i].row, segments_[i].d0, segments_[i].width, segments_[i].eps);
     }
@@ -114,6 +123,11 @@ class NoiseBlock {
   }
 
  private:
+  HWY_NOINLINE void draw() {
+    for (std::int64_t i = quads_; i < quads_ + kLanes; ++i) c0_[i] = c1_[i] = c3_[i] = 0;
+    for (std::int64_t i = 0; i < quads_; i += kLanes) draw(i);
+  }
+
   /// The normals of the counters from i on, one a lane.
   HWY_INLINE void draw(std::int64_t i) {
     const VU c[4] = {hn::Load(U(), c0_ + i), hn::LoadU(U(), c1_ + i), hn::Set(U(), step_),
@@ -123,8 +137,8 @@ class NoiseBlock {
       even[w] = hn::BitCast(U64(), c[w]);
       odd[w] = hn::ShiftRight<32>(even[w]);
     }
-    philox(even, seed_);
-    philox(odd, seed_);
+    philox(even, keys_);
+    philox(odd, keys_);
     VU random[4];
     for (int w = 0; w < 4; ++w) {
       random[w] =
@@ -136,7 +150,7 @@ class NoiseBlock {
     hn::StoreInterleaved4(n[0], n[1], n[2], n[3], F(), eps_ + 4 * i);
   }
 
-  std::uint64_t seed_;
+  RoundKeys keys_;
   std::uint32_t step_, site_;
   std::int64_t quads_ = 0, count_ = 0;
   alignas(64) std::uint32_t c0_[kQuads + kLanes], c1_[kQuads + kLanes], c3_[kQuads + kLanes];

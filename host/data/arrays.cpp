@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "host/data/read.hpp"
 #include "seqvae/core/error.hpp"
-#include "seqvae/io/npy.hpp"
 
 namespace seqvae::data {
 namespace {
@@ -213,41 +213,40 @@ SequenceSet set_from_array(const io::Array& array, const std::string& file) {
   return set_from_arrays(arrays, "", file);
 }
 
-Dataset read_npz_dataset(const io::Path& path) {
+Dataset dataset_from_arrays(const io::NamedArrays& arrays, const std::string& file) {
   Dataset dataset;
-  dataset.file = path.string();
-  const io::NamedArrays arrays = io::read_npz(path);
+  dataset.file = file;
   const std::pair<std::string, std::string> parts[] = {
       {"all", ""}, {"train", "train_"}, {"valid", "valid_"}, {"test", "test_"}};
-  std::vector<std::string> known;
+  std::set<std::string> known;
   for (const auto& [part, prefix] : parts) {
-    for (const std::string_view piece : kPieces) known.push_back(prefix + std::string(piece));
-    // A part is there where any piece of it is: a forgotten values is then named.
-    const bool there = std::any_of(std::begin(kPieces), std::end(kPieces), [&](auto piece) {
-      return arrays.contains(prefix + std::string(piece));
-    });
-    if (there) dataset.parts[part] = set_from_arrays(arrays, prefix, dataset.file);
+    bool there = false;  // where any piece of it is: a forgotten values is then named
+    for (const std::string_view piece : kPieces) {
+      known.insert(prefix + std::string(piece));
+      there = there || arrays.contains(prefix + std::string(piece));
+    }
+    if (there) dataset.parts[part] = set_from_arrays(arrays, prefix, file);
   }
   for (const auto& [name, array] : arrays) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) dataset.unused.push_back(name);
+    if (!known.contains(name)) dataset.unused.push_back(name);
   }
-  if (dataset.parts.empty()) {
-    throw InputError(dataset.file, "values", "is missing, and so is train_values");
-  }
+  if (dataset.parts.empty()) throw InputError(file, "values", "is missing, and so is train_values");
   if (dataset.has("all") && dataset.parts.size() > 1) {
-    throw InputError(dataset.file, "values", "cannot stand beside train_, valid_ or test_values");
+    throw InputError(file, "values", "cannot stand beside train_, valid_ or test_values");
   }
   const auto& [first_name, first] = *dataset.parts.begin();
   for (const auto& [name, set] : dataset.parts) {
-    const auto disagree = [&](std::string_view piece, std::int64_t a, std::int64_t b) {
-      if (a == b) return;
-      throw InputError(dataset.file, fmt::format("{}_{}", name, piece),
-                       fmt::format("has {} columns, {}_{} has {}", b, first_name, piece, a));
-    };
-    disagree("values", first.D, set.D);
-    disagree("controls", first.U, set.U);
+    for (const bool values : {true, false}) {
+      const std::int64_t columns = values ? set.D : set.U, expected = values ? first.D : first.U;
+      const char* piece = values ? "values" : "controls";
+      if (columns != expected) {
+        throw InputError(
+            file, fmt::format("{}_{}", name, piece),
+            fmt::format("has {} columns, {}_{} has {}", columns, first_name, piece, expected));
+      }
+    }
     if (set.times.empty() != first.times.empty()) {
-      throw InputError(dataset.file, fmt::format("{}_times", set.times.empty() ? name : first_name),
+      throw InputError(file, fmt::format("{}_times", set.times.empty() ? name : first_name),
                        "is missing, another part has it");
     }
   }

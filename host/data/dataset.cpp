@@ -196,7 +196,7 @@ Dataset load(const io::Path& path, const LoadOptions& options) {
     throw InputError(path.string(), "name", "must end in .csv where columns or a time are named");
   }
   Dataset dataset = format == Format::csv   ? read_csv_dataset(path, options)
-                    : format == Format::npz ? read_npz_dataset(path)
+                    : format == Format::npz ? dataset_from_arrays(io::read_npz(path), path.string())
                                             : read_npy_dataset(path);
   if (!options.split_at.empty()) split_series(dataset, options.split_at);
   if (options.window > 0) {

@@ -14,7 +14,8 @@ SequenceSet set_from_arrays(const io::NamedArrays& arrays, const std::string& pr
                             const std::string& file);
 /// [T] or [T, D] is one sequence, [N, T, D] is N.
 SequenceSet set_from_array(const io::Array& array, const std::string& file);
-Dataset read_npz_dataset(const io::Path& path);
+/// All parts that an .npz may hold.
+Dataset dataset_from_arrays(const io::NamedArrays& arrays, const std::string& file);
 
 /// Cuts each sequence into windows of `window` rows, one every `stride`, the last ones shorter; no
 /// window lies within the one before it.

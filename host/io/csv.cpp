@@ -23,11 +23,7 @@ std::string_view trimmed(std::string_view text) {
 }
 
 std::string shortened(std::string_view text) {
-  std::string shown;
-  for (const char c : text.substr(0, 40)) {
-    shown += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  }
-  return text.size() > 40 ? shown + "..." : shown;
+  return std::string(text.substr(0, 40)) + (text.size() > 40 ? "..." : "");
 }
 
 // Records of a text, field by field. Line numbers count from 1, and a quoted field may span lines.

@@ -79,6 +79,7 @@ std::optional<double> parse_iso8601(std::string_view whole) {
   const std::optional<int> year = text.number(4);
   if (!year) return std::nullopt;
   int month = 1, day = 1;
+  bool has_day = false;
   if (text.accept('-')) {
     const std::optional<int> given = text.number(2);
     if (!given) return std::nullopt;
@@ -87,6 +88,7 @@ std::optional<double> parse_iso8601(std::string_view whole) {
       const std::optional<int> given_day = text.number(2);
       if (!given_day) return std::nullopt;
       day = *given_day;
+      has_day = true;
     } else if (!text.empty()) {
       return std::nullopt;
     }
@@ -97,7 +99,7 @@ std::optional<double> parse_iso8601(std::string_view whole) {
   if (!date.ok()) return std::nullopt;
   double seconds = std::chrono::sys_days(date).time_since_epoch().count() * 86400.0;
   if (text.empty()) return seconds;
-  if (whole.size() < 10 || (!text.accept('T') && !text.accept(' '))) return std::nullopt;
+  if (!has_day || (!text.accept('T') && !text.accept(' '))) return std::nullopt;
   const std::optional<double> into_day = time_of_day(text);
   if (!into_day || !text.empty()) return std::nullopt;
   return seconds + *into_day;

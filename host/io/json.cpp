@@ -55,9 +55,6 @@ class Builder {
     } else if (const auto at = message.find(": "); at != std::string::npos) {
       message.erase(0, at + 2);
     }
-    for (char& c : message) {
-      if (static_cast<unsigned char>(c) < 0x20) c = ' ';
-    }
     throw InputError(file_, line_and_column(text_, byte == 0 ? 0 : byte - 1), message);
   }
 

@@ -26,8 +26,8 @@ constexpr NpyType kTypes[] = {
 // The header is a Python literal {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }.
 class HeaderParser {
  public:
-  HeaderParser(std::string_view text, std::string_view file, std::string_view place)
-      : rest_(text), file_(file), place_(place) {}
+  HeaderParser(std::string_view text, std::string_view file, std::string place)
+      : rest_(text), file_(file), place_(std::move(place)) {}
 
   void parse() {
     expect('{');
@@ -132,8 +132,8 @@ class HeaderParser {
                     descr_));
   }
 
-  std::string_view rest_, file_, place_;
-  std::string descr_;
+  std::string_view rest_, file_;
+  std::string place_, descr_;
   bool has_descr_ = false, has_order_ = false, has_shape_ = false;
 };
 

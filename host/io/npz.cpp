@@ -25,6 +25,7 @@ using Member = std::unique_ptr<zip_file_t, Discard>;
 std::string message_of(zip_error_t* error) { return zip_error_strerror(error); }
 
 Archive open_bytes(std::string_view bytes, std::string_view file) {
+  if (bytes.empty()) throw InputError(file, "zip", "the file is empty");  // libzip: no members
   zip_error_t error;
   zip_error_init(&error);
   zip_source_t* source = zip_source_buffer_create(bytes.data(), bytes.size(), 0, &error);
@@ -102,6 +103,7 @@ NamedArrays parse_npz(std::string_view bytes, std::string_view file) {
 NamedArrays read_npz(const Path& path) { return parse_npz(read_file(path), path.string()); }
 
 void write_npz(const Path& path, const NamedArrays& arrays) {
+  require(!arrays.empty(), "write_npz", "arrays", arrays.size(), "at least one");  // libzip's rule
   Replacement replacement(path);
   std::map<std::string, std::string> headers;
   for (const auto& [name, array] : arrays) headers[name] = npy_header(array);

@@ -37,7 +37,8 @@ double largest_error(const Matrix<float>& actual, const Matrix<double>& expected
   for (std::int64_t r = 0; r < actual.rows(); ++r) {
     for (std::int64_t d = 0; d < actual.D(); ++d) {
       const double error = std::abs(actual(r, d) - expected(r, d));
-      largest = error <= largest ? largest : error;  // a NaN is the largest
+      if (std::isnan(error)) return error;  // fails any bound
+      largest = std::max(largest, error);
     }
   }
   return largest;

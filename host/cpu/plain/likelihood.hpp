@@ -25,7 +25,7 @@ Real log_factorial(Real x) {
 template <class Real>
 Real row_max(const Real* l, std::int64_t D) {
   Real largest = -std::numeric_limits<Real>::infinity();
-  for (std::int64_t d = 0; d < D; ++d) largest = l[d] <= largest ? largest : l[d];
+  for (std::int64_t d = 0; d < D; ++d) largest = max_or_nan(largest, l[d]);
   return largest;
 }
 

@@ -34,6 +34,12 @@ Real log_softplus_slope(Real x) {
   return x < -20 ? 1 - std::exp(x) / 2 : sigmoid(x) / softplus(x);
 }
 
+/// The larger of two; NaN if either is.
+template <class Real>
+Real max_or_nan(Real a, Real b) {
+  return a < b || std::isnan(b) ? b : a;
+}
+
 template <class Real>
 Real activate(Activation kind, Real x) {
   switch (kind) {

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 
+#include "host/cpu/plain/math.hpp"
+
 namespace seqvae::cpu::plain {
 
 constexpr std::int64_t kColumns = 256;  // of one block of partial sums
@@ -63,7 +65,7 @@ template <class Real>
 template <class Real>
 void max_and_sum(const Real* x, std::int64_t K, Real& largest, Real& sum) {
   largest = -std::numeric_limits<Real>::infinity();
-  for (std::int64_t k = 0; k < K; ++k) largest = x[k] <= largest ? largest : x[k];
+  for (std::int64_t k = 0; k < K; ++k) largest = max_or_nan(largest, x[k]);
   sum = 0;
   for (std::int64_t k = 0; k < K; ++k) sum += std::exp(x[k] - largest);
 }

@@ -22,13 +22,22 @@ class InvalidArgument : public Error {
   using Error::Error;
 };
 
-/// A file or a configuration that is not what it should be: "file: place: rule". Status 2.
+/// The text with '?' for control characters: what a file holds may stand in a message of one line.
+inline std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return text;
+}
+
+/// A file or a configuration that is not what it should be: "file: place: rule", one line.
+/// Status 2.
 class InputError : public Error {
  public:
   using Error::Error;
   InputError(std::string_view file, std::string_view place, std::string_view rule)
-      : Error(place.empty() ? fmt::format("{}: {}", file, rule)
-                            : fmt::format("{}: {}: {}", file, place, rule)) {}
+      : Error(one_line(place.empty() ? fmt::format("{}: {}", file, rule)
+                                     : fmt::format("{}: {}: {}", file, place, rule))) {}
 };
 
 /// A call into CUDA that failed, with the call's place.

@@ -35,13 +35,13 @@ struct Dataset {
 };
 
 struct LoadOptions {
-  std::vector<std::string> columns;     ///< CSV: which; empty: all
-  std::string time;                     ///< CSV: the time column
-  std::int64_t window = 0, stride = 0;  ///< cut into sequences of `window` rows, one every
+  std::vector<std::string> columns = {};  ///< CSV: which; empty: all
+  std::string time = {};                  ///< CSV: the time column
+  std::int64_t window = 0, stride = 0;    ///< cut into sequences of `window` rows, one every
                                         ///<   `stride` (0: window); parts that keep a past are not
-  std::vector<std::string> split_at;    ///< A[,B[,C]] as dates, rows or fractions of one series
-  bool standardize = false;             ///< by the scaler of the training part,
-  std::optional<Scaler> scaler;         ///<   or by this one
+  std::vector<std::string> split_at = {};  ///< A[,B[,C]] as dates, rows or fractions of one series
+  bool standardize = false;                ///< by the scaler of the training part,
+  std::optional<Scaler> scaler = {};       ///<   or by this one
 };
 
 /// .npz, .npy or .csv by its ending; docs/data.md has the formats.

@@ -9,7 +9,7 @@
 namespace seqvae::data {
 
 struct GeneratorOptions {
-  std::string name;  ///< one of generator_names()
+  std::string name = {};  ///< one of generator_names()
   std::uint64_t seed = 0;
   std::int64_t train = 500, valid = 100, test = 100;  ///< sequences; 0: the part is left out
   std::int64_t steps = 100;                           ///< of each sequence; >= 1

@@ -22,7 +22,7 @@ void write_npy(const Path& path, const Array& array);
 NamedArrays read_npz(const Path& path);
 NamedArrays parse_npz(std::string_view bytes, std::string_view file);
 /// Integers deflated, floating-point numbers stored (their mantissas do not compress). The same
-/// arrays give the same bytes.
+/// arrays give the same bytes. \throws InvalidArgument where there is none; else as write_file.
 void write_npz(const Path& path, const NamedArrays& arrays);
 
 }  // namespace seqvae::io

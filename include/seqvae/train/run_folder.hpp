@@ -9,6 +9,7 @@
 #include "seqvae/data/dataset.hpp"
 #include "seqvae/inference/predictor.hpp"
 #include "seqvae/io/json.hpp"
+#include "seqvae/models/model.hpp"
 
 namespace seqvae {
 
@@ -29,6 +30,9 @@ struct RunFolder {
 
   std::string model() const { return config.at("model").get<std::string>(); }
   data::LoadOptions load_options() const;
+  DataShape data_shape() const;
+  /// A deep model as configured, with no parameters yet.
+  std::unique_ptr<Model> make_model() const;
   /// The model with the parameters of `checkpoint` (best or last). threads of the pool are used.
   std::unique_ptr<Predictor> predictor(const std::string& checkpoint, ThreadPool& pool) const;
 };
