@@ -89,7 +89,7 @@ struct Executor<Real>::Impl {
         pool(pool_),
         K(particles),
         plan(make_plan(scan)),
-        shards(index(pool_.size())),
+        shards(index(pool_.count())),
         places([](const Capacity& a, const Capacity& b) {
           return std::tie(a.rows, a.sequences, a.particles) <
                  std::tie(b.rows, b.sequences, b.particles);
@@ -339,7 +339,7 @@ struct Executor<Real>::Impl {
       if (gradients != nullptr && s > 0) shards[s].gradients.resize(size);
       build(shards[s], s == 0 ? gradients : shards[s].gradients.data());
     }
-    pool.run([&](int i) {
+    pool.run(pool.count(), [&](int i) {
       const std::size_t s = index(i);
       Shard<Real>& shard = shards[s];
       if (gradients != nullptr)
@@ -350,7 +350,7 @@ struct Executor<Real>::Impl {
       execute(shard);
     });
     if (gradients == nullptr || shards.size() == 1) return;
-    pool.run([&](int i) {  // each thread adds up its share, shards in order
+    pool.run(pool.count(), [&](int i) {  // each thread adds up its share, shards in order
       const std::size_t begin = size * index(i) / shards.size(),
                         end = size * index(i + 1) / shards.size();
       for (std::size_t s = 1; s < shards.size(); ++s) {
@@ -413,7 +413,7 @@ void Executor<Real>::set_parameters(const Real* values) {
   require_pointer(values, "Executor", "values");
   Impl& impl = *impl_;
   impl.values = values;
-  impl.pool.run([&](int i) {
+  impl.pool.run(impl.pool.count(), [&](int i) {
     for (std::size_t p = index(i); p < impl.packed.size(); p += impl.shards.size()) {
       Packed<Real>& packed = impl.packed[p];
       const Parameter& parameter = impl.parameters[packed.view.parameter];
