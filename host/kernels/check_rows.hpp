@@ -65,6 +65,13 @@ inline void require_layout(const RowLayout& layout, const char* where) {
   }
 }
 
+/// As many rows as the rules tell apart: none, one, or several (2). offsets may be device memory,
+/// so how many rows a packed layout really has is not asked.
+inline std::int64_t rows_to_check(const RowLayout& layout) {
+  if (layout.T == 0 || layout.B == 0) return 0;
+  return layout.T > 1 || layout.B > 1 || layout.K > 1 ? 2 : 1;
+}
+
 /// What a draw needs. `some`: there is a row to draw for.
 template <class Real>
 void require_noise(const NoiseArgs<Real>& noise, std::int64_t D, bool some, const char* where) {
