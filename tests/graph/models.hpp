@@ -1,6 +1,7 @@
 // Every model of the registry in its variants, small or as large as one asks, in every mode.
 #pragma once
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@ inline std::unique_ptr<Model> make_model(const std::string& name, const io::Json
 struct NamedConfiguration {
   std::string label, model;
   io::Json configuration;
+  friend std::ostream& operator<<(std::ostream& out, const NamedConfiguration& c) {
+    return out << c.label;
+  }
 };
 
 inline std::vector<NamedConfiguration> small_models() {
