@@ -80,7 +80,7 @@ class TrainingStep {
 
   io::Json about() const {
     return {{"program", "seqvae"}, {"variant", "cpu"},   {"config", config_},
-            {"rows", rows_},       {"dtype", "float32"}, {"threads", pool_.size()}};
+            {"rows", rows_},       {"dtype", "float32"}, {"threads", pool_.count()}};
   }
 
   io::Json loss() {

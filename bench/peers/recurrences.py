@@ -167,3 +167,49 @@ class VariationalGru(torch.autograd.Function):
         d_EU = d_q.t() @ hs
         return (d_q[:, :H], d_i, None, d_EU[:H], d_out.t() @ e, d_out.sum(0), d_p.t() @ z,
                 d_p.sum(0), d_i.t() @ p, d_EU[H:], d_q[:, H:].sum(0), None)
+
+
+class Gru(torch.autograd.Function):
+    """PyTorch's GRU over [T][B][H] from h0 [B][H]; gates_x = W x + b_ih, gates r, u, n.
+
+        g = U h + c;  r, u = sigmoid(gates_x + g);  n = tanh(gates_x_n + r g_n);  h' = n + u (h - n)"""
+
+    @staticmethod
+    def forward(ctx, gates_x, h0, U, c):
+        T, B, H = len(gates_x), *h0.shape
+        g, ru = torch.empty_like(gates_x), gates_x.new_empty(T, B, 2 * H)
+        n, h = gates_x.new_empty(T, B, H), gates_x.new_empty(T, B, H)
+        state, transposed = h0, U.t()
+        for x_ru, x_n, g_t, g_ru, g_n, ru_t, r_t, u_t, n_t, h_t in zip(*map(torch.unbind, (
+                gates_x[..., :2 * H], gates_x[..., 2 * H:], g, g[..., :2 * H], g[..., 2 * H:], ru,
+                ru[..., :H], ru[..., H:], n, h))):
+            torch.addmm(c, state, transposed, out=g_t)
+            torch.add(x_ru, g_ru, out=ru_t).sigmoid_()
+            torch.addcmul(x_n, r_t, g_n, out=n_t).tanh_()
+            state = torch.lerp(n_t, state, u_t, out=h_t)
+        ctx.save_for_backward(h0, U, g, ru, n, h)
+        return h
+
+    @staticmethod
+    def backward(ctx, grad_h):
+        h0, U, g, ru, n, h = ctx.saved_tensors
+        H = h0.shape[1]
+        r, u, before = ru[..., :H], ru[..., H:], torch.cat([h0[None], h[:-1]])
+        to_n = (1 - u) * (1 - n * n)
+        to_u = (before - n) * u * (1 - u)
+        to_r = g[..., 2 * H:] * r * (1 - r)
+        d_x, d_g = torch.empty_like(g), torch.empty_like(g)
+        carry = torch.zeros_like(h0)
+        for (grad_t, dx_ru, dx_r, dx_u, dx_n, dg_t, dg_ru, dg_n, to_n_t, to_u_t, to_r_t, r_t, u_t
+             ) in reversed(list(zip(*map(torch.unbind, (
+                grad_h, d_x[..., :2 * H], d_x[..., :H], d_x[..., H:2 * H], d_x[..., 2 * H:], d_g,
+                d_g[..., :2 * H], d_g[..., 2 * H:], to_n, to_u, to_r, r, u))))):
+            d_h = carry + grad_t
+            torch.mul(d_h, to_n_t, out=dx_n)
+            torch.mul(d_h, to_u_t, out=dx_u)
+            torch.mul(dx_n, to_r_t, out=dx_r)
+            torch.mul(dx_n, r_t, out=dg_n)
+            dg_ru.copy_(dx_ru)
+            carry = torch.addmm(d_h.mul_(u_t), dg_t, U)
+        flat = d_g.flatten(0, 1)
+        return d_x, carry, flat.t() @ before.flatten(0, 1), flat.sum(0)

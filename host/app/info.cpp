@@ -33,7 +33,7 @@ io::Json models() {
 }
 
 io::Json devices() {
-  return {{"cpu", fmt::format("{} threads", ThreadPool().size())},
+  return {{"cpu", fmt::format("{} threads", ThreadPool().count())},
           {"cuda", fmt::format("{} devices", Device::cuda_count())}};
 }
 

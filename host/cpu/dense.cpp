@@ -114,7 +114,7 @@ void dense(const DenseArgs<Real>& a) {
 template <class Real>
 void dense_weight_gradient(const DenseWeightGradientArgs<Real>& a) {
   check(a);
-  constexpr std::int64_t kSummed = 128, kRows = 160, kColumns = kPanelColumns<Real>;
+  constexpr std::int64_t kSummed = 256, kRows = 160, kColumns = kPanelColumns<Real>;
   if (a.M == 0 && !a.accumulate) {
     for (std::int64_t n = 0; n < a.N; ++n) std::fill_n(a.grad_W[n], a.K, Real{0});
   }

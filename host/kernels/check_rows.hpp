@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <limits>
-#include <string_view>
+#include <string>
 
 #include "seqvae/core/error.hpp"
 #include "seqvae/kernels/gaussian.hpp"
@@ -24,7 +24,7 @@ void require_input(const Rows<Real>& matrix, bool some, const char* where, const
   if (matrix.data == nullptr) {
     if (some) require_pointer(nullptr, where, argument);
   } else if (matrix.stride < 0) {
-    require(false, where, argument, matrix.stride, "a row stride >= 0");
+    require(false, where, std::string(argument) + ".stride", matrix.stride, ">= 0");
   }
 }
 
@@ -39,7 +39,8 @@ template <class Real>
 void require_optional_output(const Rows<Real>& matrix, std::int64_t rows, std::int64_t D,
                              const char* where, const char* argument) {
   if (matrix.data != nullptr && rows > 1 && matrix.stride < D) {
-    require(false, where, argument, matrix.stride, "a row stride >= its width");
+    require(false, where, std::string(argument) + ".stride", matrix.stride,
+            fmt::format(">= its width {}", D));
   }
 }
 
@@ -56,6 +57,10 @@ inline void require_layout(const RowLayout& layout, const char* where) {
   require_size(layout.B, where, "layout.B");
   if (layout.K < 1 || layout.K >= 1 << 24) {
     require(false, where, "layout.K", layout.K, "from 1 to 2^24 - 1");
+  }
+  // Their product below 2^31: rows fit one grid, and a row number 32 bits.
+  if (layout.T * layout.B > std::numeric_limits<std::int32_t>::max() / layout.K) {
+    require(false, where, "layout.T", layout.T, "at most (2^31 - 1) / (B K)");
   }
   if (layout.lengths != nullptr && layout.offsets != nullptr) {
     throw InvalidArgument(

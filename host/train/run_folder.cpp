@@ -1,8 +1,10 @@
 #include "seqvae/train/run_folder.hpp"
 
 #include "host/train/checkpoint.hpp"
+#include "host/train/lgssm_checkpoint.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/inference/deep_predictor.hpp"
+#include "seqvae/inference/lgssm_predictor.hpp"
 #include "seqvae/models/model.hpp"
 
 namespace seqvae {
@@ -87,6 +89,15 @@ std::unique_ptr<Model> RunFolder::make_model() const {
 std::unique_ptr<Predictor> RunFolder::predictor(const std::string& checkpoint,
                                                 ThreadPool& pool) const {
   const std::filesystem::path file = path / (checkpoint + ".safetensors");
+  if (model() == "lgssm") {
+    // theta comes from the checkpoint: of the data, only the widths matter here.
+    data::SequenceSet widths;
+    widths.D = data_shape().x_width, widths.U = data_shape().controls_width;
+    const io::JsonView json(config, (path / "config.json").string());
+    Lgssm lgssm = Lgssm::of(json.at("configuration"), widths);
+    read_lgssm_checkpoint(file, lgssm);
+    return make_lgssm_predictor(lgssm.matrices(), pool);
+  }
   std::unique_ptr<Model> made = make_model();
   if (config.at("precision") == "float64") {
     std::vector<double> values = read_checkpoint<double>(file, made->parameters()).parameters;
@@ -94,6 +105,10 @@ std::unique_ptr<Predictor> RunFolder::predictor(const std::string& checkpoint,
   }
   std::vector<float> values = read_checkpoint<float>(file, made->parameters()).parameters;
   return make_deep_predictor(std::move(made), std::move(values), pool);
+}
+
+std::unique_ptr<Predictor> lgssm_from_config(const io::JsonView& config, ThreadPool& pool) {
+  return make_lgssm_predictor(Lgssm::given(config).matrices(), pool);
 }
 
 }  // namespace seqvae

@@ -14,11 +14,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__CUDACC__)
-#define SEQVAE_HOST_DEVICE __host__ __device__
-#else
-#define SEQVAE_HOST_DEVICE
-#endif
+#include "seqvae/core/host_device.hpp"
 
 namespace seqvae {
 

@@ -147,6 +147,17 @@ void check(const GaussianLogDensityArgs<Real>& args);
 template <class Real>
 void check(const GaussianLogDensityBackwardArgs<Real>& args);
 
+namespace cuda {  ///< Enqueues one kernel on the stream; capturable; the same bits in every run.
+void gaussian_head(const GaussianHeadArgs<float>& args, Stream stream);
+void gaussian_head_backward(const GaussianHeadBackwardArgs<float>& args, Stream stream);
+void gaussian_sample(const GaussianSampleArgs<float>& args, Stream stream);
+void gaussian_sample_backward(const GaussianSampleBackwardArgs<float>& args, Stream stream);
+void gaussian_kl(const GaussianKlArgs<float>& args, Stream stream);
+void gaussian_kl_backward(const GaussianKlBackwardArgs<float>& args, Stream stream);
+void gaussian_sample_kl(const GaussianSampleKlArgs<float>& args, Stream stream);
+void gaussian_sample_kl_backward(const GaussianSampleKlBackwardArgs<float>& args, Stream stream);
+}  // namespace cuda
+
 namespace cpu {
 template <class Real>
 void gaussian_head(const GaussianHeadArgs<Real>& args);

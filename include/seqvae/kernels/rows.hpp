@@ -1,6 +1,9 @@
 /// \file  How the contracts see memory: matrices of rows, and which (t, b, k) a row stands for.
 #pragma once
 #include <cstdint>
+#include <type_traits>
+
+#include "seqvae/core/host_device.hpp"
 
 namespace seqvae {
 
@@ -19,9 +22,12 @@ struct Rows {
   Rows() = default;
   Rows(Real* data_, std::int64_t stride_) : data(data_), stride(stride_) {}
   /// A matrix that may be written may be read.
-  operator Rows<const Real>() const { return {data, stride}; }
-  Real* operator[](std::int64_t row) const { return data + row * stride; }
-  explicit operator bool() const { return data != nullptr; }
+  template <class Writable>
+  requires(std::is_same_v<Real, const Writable> && !std::is_const_v<Writable>)
+      Rows(const Rows<Writable>& matrix)
+      : data(matrix.data), stride(matrix.stride) {}
+  SEQVAE_HOST_DEVICE Real* operator[](std::int64_t row) const { return data + row * stride; }
+  SEQVAE_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
 };
 
 /// Sequences over time, in one of two layouts (times K particles: row = (row of t, b) * K + k).
@@ -40,6 +46,9 @@ struct RowLayout {
   std::int64_t t0 = 0;                    ///< time of step 0, where a call is a part of a sequence
   const std::int32_t* origins = nullptr;  ///< [B]  added to a sequence's times; null: zeros
 
+  /// Rows at most, from the sizes alone: packed, the true number stands in memory.
+  std::int64_t rows_at_most() const { return T * B * K; }
+  /// On the host: reads offsets.
   std::int64_t rows() const { return (offsets != nullptr ? offsets[T] : T * B) * K; }
 };
 

@@ -1,0 +1,146 @@
+// Products of small row-major matrices, as sums of rows: the inner loop runs along memory, and an
+// entry of the left factor that is zero costs nothing (the matrices of structural models are mostly
+// zeros). Outputs overlap no input. docs/kernels/kalman.md compares them with Eigen.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace seqvae::cpu {
+
+template <class Real>
+Real dot(std::int64_t n, const Real* x, const Real* y) {
+  Real sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += x[i] * y[i];
+  return sum;
+}
+
+/// y += a x
+template <class Real>
+void axpy(std::int64_t n, Real a, const Real* x, Real* y) {
+  for (std::int64_t i = 0; i < n; ++i) y[i] += a * x[i];
+}
+
+/// out[rows][columns] (+)= A[rows][inner] X[inner][columns], rows of X and out `ld` apart.
+template <bool accumulate = false, class Real>
+void multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
+              const Real* X, Real* out, std::int64_t ld) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    Real* o = out + i * ld;
+    if constexpr (!accumulate) std::fill_n(o, columns, Real(0));
+    for (std::int64_t k = 0; k < inner; ++k) {
+      const Real a = A[i * inner + k];
+      if (a != 0) axpy(columns, a, X + k * ld, o);
+    }
+  }
+}
+
+/// out[columns of A][columns] = A[rows][columns of A]^T X[rows][columns]
+template <class Real>
+void multiply_transposed(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
+                         const Real* X, Real* out) {
+  std::fill_n(out, inner * columns, Real(0));
+  for (std::int64_t k = 0; k < rows; ++k) {
+    for (std::int64_t i = 0; i < inner; ++i) {
+      const Real a = A[k * inner + i];
+      if (a != 0) axpy(columns, a, X + k * columns, out + i * columns);
+    }
+  }
+}
+
+/// y = A x, A[rows][n]
+template <class Real>
+void multiply_vector(std::int64_t rows, std::int64_t n, const Real* A, const Real* x, Real* y) {
+  for (std::int64_t i = 0; i < rows; ++i) y[i] = dot(n, A + i * n, x);
+}
+
+/// y += A x, A[rows][n]
+template <class Real>
+void add_multiply_vector(std::int64_t rows, std::int64_t n, const Real* A, const Real* x, Real* y) {
+  for (std::int64_t i = 0; i < rows; ++i) y[i] += dot(n, A + i * n, x);
+}
+
+/// y = A^T x, A[rows][n]; for a symmetric A also A x
+template <class Real>
+void transposed_multiply_vector(std::int64_t rows, std::int64_t n, const Real* A, const Real* x,
+                                Real* y) {
+  std::fill_n(y, n, Real(0));
+  for (std::int64_t k = 0; k < rows; ++k) {
+    if (x[k] != 0) axpy(n, x[k], A + k * n, y);
+  }
+}
+
+template <class Real>
+void transpose(std::int64_t rows, std::int64_t columns, const Real* A, Real* out) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) out[j * rows + i] = A[i * columns + j];
+  }
+}
+
+/// P = (P + P^T) / 2
+template <class Real>
+void symmetrize(std::int64_t n, Real* P) {
+  for (std::int64_t i = 1; i < n; ++i) {
+    for (std::int64_t j = 0; j < i; ++j) {
+      P[i * n + j] = P[j * n + i] = (P[i * n + j] + P[j * n + i]) / 2;
+    }
+  }
+}
+
+/// P += x y^T + y x^T
+template <class Real>
+void add_symmetric(std::int64_t n, const Real* x, const Real* y, Real* P) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const Real xi = x[i], yi = y[i];
+    for (std::int64_t j = 0; j < n; ++j) P[i * n + j] += xi * y[j] + yi * x[j];
+  }
+}
+
+/// out[rows][rows] = A P A^T for symmetric P[n][n]; exactly symmetric. Scratch: 2 rows n.
+template <class Real>
+void congruence(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out,
+                Real* scratch) {
+  Real* AP = scratch;
+  Real* PA = scratch + rows * n;
+  multiply(rows, n, n, A, P, AP, n);
+  transpose(rows, n, AP, PA);
+  multiply(rows, n, rows, A, PA, out, rows);
+  symmetrize(rows, out);
+}
+
+/// out[n][n] = A^T P A for symmetric P[n][n], square A; exactly symmetric. Scratch: 2 n^2.
+template <class Real>
+void transposed_congruence(std::int64_t n, const Real* A, const Real* P, Real* out, Real* scratch) {
+  Real* product = scratch;
+  Real* turned = scratch + n * n;
+  multiply_transposed(n, n, n, A, P, product);
+  transpose(n, n, product, turned);
+  multiply_transposed(n, n, n, A, turned, out);
+  symmetrize(n, out);
+}
+
+/// S = L diag(h) L^T with L unit lower triangular, for a positive semidefinite S[k][k] (its lower
+/// half is read). A pivot of zero up to rounding is zero, with a column of zeros below it. False
+/// where S is not positive semidefinite or not finite.
+template <class Real>
+bool factorize_semidefinite(std::int64_t k, const Real* S, Real* L, Real* h) {
+  constexpr Real rounding = 64 * std::numeric_limits<Real>::epsilon();
+  for (std::int64_t j = 0; j < k; ++j) {
+    Real pivot = S[j * k + j];
+    for (std::int64_t p = 0; p < j; ++p) pivot -= L[j * k + p] * L[j * k + p] * h[p];
+    const Real noise = rounding * std::abs(S[j * k + j]);
+    if (!(pivot >= -noise) || !std::isfinite(pivot)) return false;
+    h[j] = pivot > noise ? pivot : Real(0);
+    std::fill_n(L + j * k + j, k - j, Real(0));
+    L[j * k + j] = 1;
+    for (std::int64_t i = j + 1; i < k; ++i) {
+      Real value = S[i * k + j];
+      for (std::int64_t p = 0; p < j; ++p) value -= L[i * k + p] * L[j * k + p] * h[p];
+      L[i * k + j] = h[j] > 0 ? value / h[j] : Real(0);
+    }
+  }
+  return true;
+}
+
+}  // namespace seqvae::cpu

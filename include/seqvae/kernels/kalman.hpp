@@ -1,0 +1,253 @@
+/// \file  Linear-Gaussian state-space models: filter, smoother, gradient, forecast, draws. Exact.
+///
+///     z_0 ~ N(m0, P0)                                     the state at the first observation
+///     z_t = A_t z_{t-1} + B_t u_t + b_t + q_t,  t >= 1,   q_t ~ N(0, Q_t)
+///     y_t = C_t z_t     + D_t u_t + d_t + r_t,  t >= 0,   r_t ~ N(0, R_t)
+///
+/// A_t, B_t, b_t, Q_t lead from step t - 1 to step t: those of t = 0 are not read. Components whose
+/// mask is 0 are missing: they drop out of their step. Covariances are kept in Joseph's form, one
+/// observed component after the other (a full R is diagonalised first: R = L diag(h) L^T), and are
+/// exactly symmetric.
+///
+/// Diffuse states. Component i with diffuse[i] != 0 starts with no information: P0 = kappa e_i
+/// e_i^T as kappa -> infinity, exactly (Durbin and Koopman, Time Series Analysis by State Space
+/// Methods, 2nd ed., 2012, chapter 5 and section 6.4). The covariance is then P + kappa X X^T; each
+/// observation that sees a diffuse direction removes one column of X by a Householder reflection
+/// and adds -1/2 (log 2 pi + log f), f = |X^T c|^2, to the log-likelihood: the limit of log L + 1/2
+/// log kappa. Filter outputs hold the finite parts; moments of the state exist for component i
+/// where row i of X is zero.
+///
+/// Smoothed moments and gradients come from one reverse pass without inverting a covariance (Durbin
+/// and Koopman 2012, sections 4.4 and 5.3), so singular Q and P are allowed. Derived and measured
+/// in docs/kernels/kalman.md.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "seqvae/core/random.hpp"
+#include "seqvae/kernels/rows.hpp"
+
+namespace seqvae {
+
+/// A small matrix or vector for each step and sequence, row-major. That of (t, b) starts at
+/// data + t * step + b * sequence; a stride of 0 shares it. In a packed layout, where both strides
+/// are non-zero, it starts at data + (row of t, b) * sequence instead.
+template <class Real>
+struct StepArray {
+  Real* data = nullptr;
+  std::int64_t step = 0;      ///< elements from one step to the next; 0: constant in time
+  std::int64_t sequence = 0;  ///< elements from one sequence to the next; 0: shared
+
+  StepArray() = default;
+  StepArray(Real* data_, std::int64_t step_ = 0, std::int64_t sequence_ = 0)
+      : data(data_), step(step_), sequence(sequence_) {}
+  operator StepArray<const Real>() const { return {data, step, sequence}; }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+/// The model's arrays. Optional ones that are not given are zero.
+template <class Real>
+struct KalmanModel {
+  std::int64_t n = 0;                        ///< state dimensions; >= 1
+  std::int64_t m = 0;                        ///< observed dimensions; >= 1
+  std::int64_t U = 0;                        ///< controls; 0: none
+  StepArray<const Real> A;                   ///< [n][n]
+  StepArray<const Real> B;                   ///< [n][U]  optional
+  StepArray<const Real> state_offset;        ///< [n]  b; optional
+  StepArray<const Real> Q;                   ///< [n][n]  symmetric, positive semidefinite
+  StepArray<const Real> C;                   ///< [m][n]
+  StepArray<const Real> D;                   ///< [m][U]  optional
+  StepArray<const Real> observation_offset;  ///< [m]  d; optional
+  StepArray<const Real> R;                   ///< [m][m]  symmetric, positive semidefinite;
+  bool diagonal_R = false;                   ///<   given as its diagonal [m] where this is true
+  StepArray<const Real> m0;                  ///< [n]  step is not read; optional
+  StepArray<const Real> P0;                  ///< [n][n]  step is not read; rows and columns of
+                                             ///<   diffuse components are not read, nor is their m0
+  const std::uint8_t* diffuse = nullptr;     ///< [n]  1: diffuse; null: none. double only
+};
+
+/// What is observed. Padding is not read; in a packed layout there is none.
+template <class Real>
+struct KalmanData {
+  RowLayout layout;       ///< K must be 1
+  Rows<const Real> y;     ///< [rows][m]  not read where missing
+  Rows<const Real> mask;  ///< [rows][m]  1 observed, 0 missing; not given: all observed
+  Rows<const Real> u;     ///< [rows][U]
+};
+
+/// Filtered moments, given y_0 .. y_t. Padding rows are written as zeros; the rows of a sequence
+/// from its first bad step on as NaN.
+template <class Real>
+struct KalmanFilterArgs {
+  KalmanModel<Real> model;
+  KalmanData<Real> data;
+  Rows<Real> mean;                      ///< out [rows][n]  optional
+  Rows<Real> covariance;                ///< out [rows][n * n]  optional
+  Rows<Real> predicted_mean;            ///< out [rows][n]  given y_0 .. y_{t-1}; optional
+  Rows<Real> predicted_covariance;      ///< out [rows][n * n]  optional
+  Rows<Real> diffuse_factor;            ///< out [rows][n * n]  X of the filtered moments, unused
+                                        ///<   columns zero; written while diffuse; optional
+  Rows<Real> predicted_diffuse_factor;  ///< out [rows][n * n]  likewise
+  Rows<Real> log_likelihood;            ///< out [rows][1]  nats: log p(y_t | y_0 .. y_{t-1})
+  std::int32_t* status = nullptr;       ///< out [B]  0, or 1 + first step whose covariance is not
+                                        ///<   positive definite
+  std::int32_t* diffuse_steps =
+      nullptr;                      ///< out [B]  steps whose filtered moments are diffuse; the
+                                    ///<   length: never resolved. Required with diffuse
+  void* workspace = nullptr;        ///< 16-byte aligned; contents undefined afterwards
+  std::size_t workspace_bytes = 0;  ///< >= kalman_workspace_bytes(*this)
+};
+
+/// What the reverse passes read of the filter: its outputs on the same model and data. Sequences
+/// with a bad status, or never resolved, must not be passed.
+template <class Real>
+struct KalmanFiltered {
+  Rows<const Real> mean, covariance;            ///< [rows][n], [rows][n * n]
+  Rows<const Real> diffuse_factor;              ///< [rows][n * n]  with diffuse
+  const std::int32_t* diffuse_steps = nullptr;  ///< [B]  with diffuse
+};
+
+/// Moments given all y of the sequence. Padding rows are written as zeros.
+template <class Real>
+struct KalmanSmootherArgs {
+  KalmanModel<Real> model;
+  KalmanData<Real> data;
+  KalmanFiltered<Real> filtered;
+  Rows<Real> mean;        ///< out [rows][n]  optional
+  Rows<Real> covariance;  ///< out [rows][n * n]  optional
+  Rows<Real> lag_one;     ///< out [rows][n * n]  Cov(z_t, z_{t-1} | y), 0 at t = 0; optional
+  void* workspace = nullptr;
+  std::size_t workspace_bytes = 0;
+};
+
+/// Where gradients go, shaped and shared as the model's arrays: what is shared is summed, over
+/// steps in reverse, then sequences in order. Each is optional. Those of Q, R and P0 are the
+/// unconstrained symmetric ones: df = sum_ij grad_ij dQ_ij over symmetric dQ.
+template <class Real>
+struct KalmanGradient {
+  StepArray<Real> A, B, state_offset, Q, C, D, observation_offset;
+  StepArray<Real> R;       ///< [m][m], or [m] with diagonal_R
+  StepArray<Real> m0, P0;  ///< 0 in diffuse components
+  Rows<Real> y;            ///< [rows][m]  0 where missing and in padding
+};
+
+/// Reverse mode of kalman_filter: the gradient of
+///
+///     sum over rows of grad_log_likelihood * log_likelihood + <grad_mean, mean>
+///                                           + <grad_covariance, covariance>
+///
+/// with mean and covariance the filtered ones. One pass, backward in time.
+template <class Real>
+struct KalmanBackwardArgs {
+  KalmanModel<Real> model;
+  KalmanData<Real> data;
+  KalmanFiltered<Real> filtered;
+  Rows<const Real> grad_log_likelihood;  ///< [rows][1]  not given: ones
+  Rows<const Real> grad_mean;            ///< [rows][n]  optional
+  Rows<const Real> grad_covariance;      ///< [rows][n * n]  symmetric; optional
+  KalmanGradient<Real> grad;
+  bool accumulate = false;  ///< add to what stands in grad; else overwrite
+  void* workspace = nullptr;
+  std::size_t workspace_bytes = 0;
+};
+
+/// H steps beyond the last observation: layout.T = H, and A_t .. of step t lead to the t-th
+/// forecast step, so that those of t = 0 are read.
+template <class Real>
+struct KalmanForecastArgs {
+  KalmanModel<Real> model;            ///< m0, P0 and diffuse are not read
+  RowLayout layout;                   ///< K must be 1
+  Rows<const Real> u;                 ///< [rows][U]
+  Rows<const Real> mean;              ///< [B][n]  filtered at the last observation
+  Rows<const Real> covariance;        ///< [B][n * n]
+  Rows<Real> state_mean;              ///< out [rows][n]  optional
+  Rows<Real> state_covariance;        ///< out [rows][n * n]  optional
+  Rows<Real> observation_mean;        ///< out [rows][m]  optional
+  Rows<Real> observation_covariance;  ///< out [rows][m * m]  C P C^T + R; optional
+  void* workspace = nullptr;
+  std::size_t workspace_bytes = 0;
+};
+
+/// Noise of the draws: component i < n of row (t, b) moves the state, component n + j the j-th
+/// observation, of a row of width n + m (core/random.hpp); the particle is the draw's number.
+struct KalmanNoise {
+  NoiseKey key;
+  std::uint64_t step = 0;
+  const std::uint32_t* sequence_id = nullptr;  ///< [B]
+};
+
+/// S draws from the model itself: what it generates. Diffuse components start at m0.
+template <class Real>
+struct KalmanSimulateArgs {
+  KalmanModel<Real> model;
+  RowLayout layout;    ///< K must be 1; t0 and origins shift the time that the noise follows
+  Rows<const Real> u;  ///< [rows][U]
+  KalmanNoise noise;
+  std::int64_t S = 0;  ///< draws; >= 0
+  Rows<Real> z;        ///< out [S][rows][n] as rows s * rows + r; 0 in padding; optional
+  Rows<Real> y;        ///< out [S][rows][m]  likewise
+  std::int32_t* status = nullptr;  ///< out [B]  0, or 1 + first step where Q, R or P0 is not
+                                   ///<   positive semidefinite
+  void* workspace = nullptr;
+  std::size_t workspace_bytes = 0;
+};
+
+/// S joint draws of the states given all y, by the simulation smoother (Durbin and Koopman,
+/// Biometrika 89, 2002): z = z+ + E[z - z+ | y - y+] with (z+, y+) a draw from the model.
+template <class Real>
+struct KalmanSampleArgs {
+  KalmanModel<Real> model;
+  KalmanData<Real> data;
+  KalmanFiltered<Real> filtered;
+  KalmanNoise noise;
+  std::int64_t S = 0;
+  Rows<Real> z;                    ///< out [S][rows][n] as rows s * rows + r; 0 in padding
+  std::int32_t* status = nullptr;  ///< out [B]  as in KalmanSimulateArgs
+  void* workspace = nullptr;
+  std::size_t workspace_bytes = 0;
+};
+
+/// Pure: reads sizes and which pointers are null. \throws InvalidArgument on a bad size.
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanFilterArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSmootherArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanForecastArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSimulateArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSampleArgs<Real>& args);
+
+/// \throws InvalidArgument naming argument, value and rule. The twins call it first.
+template <class Real>
+void check(const KalmanFilterArgs<Real>& args);
+template <class Real>
+void check(const KalmanSmootherArgs<Real>& args);
+template <class Real>
+void check(const KalmanBackwardArgs<Real>& args);
+template <class Real>
+void check(const KalmanForecastArgs<Real>& args);
+template <class Real>
+void check(const KalmanSimulateArgs<Real>& args);
+template <class Real>
+void check(const KalmanSampleArgs<Real>& args);
+
+namespace cpu {
+template <class Real>
+void kalman_filter(const KalmanFilterArgs<Real>& args);
+template <class Real>
+void kalman_smoother(const KalmanSmootherArgs<Real>& args);
+template <class Real>
+void kalman_backward(const KalmanBackwardArgs<Real>& args);
+template <class Real>
+void kalman_forecast(const KalmanForecastArgs<Real>& args);
+template <class Real>
+void kalman_simulate(const KalmanSimulateArgs<Real>& args);
+template <class Real>
+void kalman_sample(const KalmanSampleArgs<Real>& args);
+}  // namespace cpu
+
+}  // namespace seqvae

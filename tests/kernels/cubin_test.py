@@ -1,0 +1,133 @@
+"""What can be said of the CUDA kernels without a GPU: they compile for each architecture without a
+warning, spill nothing, use no stack and no more registers than their budget; and their machine code
+touches no local memory and adds no floats atomically. The latter needs cuobjdump and nvdisasm, on
+PATH or fetched by scripts/sass_tools; where they are missing the test says what it did not check.
+
+Usage: cubin_test.py --nvcc NVCC --source ROOT --tools FOLDER -- OPTION...
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ARCHITECTURES = ("sm_80", "sm_90a")
+
+# Registers a thread, at most. Of 65536 a multiprocessor, with 256 threads a block, 32 leave room for
+# all the threads there can be, 40 for three quarters, 64 for a half. The Gaussian kernels are bound by
+# memory; where a thread has five 16-byte loads on the way, half of the threads are enough.
+BUDGETS = {
+    "gaussian_head/map_rows": 32,
+    "gaussian_head/map_gradients": 32,
+    "gaussian_kl/kl_rows": 32,
+    "gaussian_kl/kl_gradients": 40,
+    "gaussian_sample_kl/sample_kl_rows": 48,
+    "gaussian_sample_kl/sample_kl_gradients": 64,
+    "gaussian_sample/sample_rows": 32,
+    "gaussian_sample/sample_gradients": 32,
+}
+
+# Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
+MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS}
+# Machine code that no kernel may have.
+FORBIDDEN = {
+    "local memory": r"\b(LDL|STL)\b",
+    "a float atomic": r"\b(RED|REDG|ATOM|ATOMG|ATOMS)\.[A-Z0-9_.]*(F16|BF16|F32|F64)",
+}
+
+failures = []
+
+
+def expect(holds, text):
+    if not holds:
+        failures.append(text)
+        print("FAILED:", text)
+
+
+def run(*command, path=None):
+    env = dict(os.environ, PATH=path) if path else None
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def kernel_name(source, symbol):
+    """FILE/FUNCTION of a mangled name."""
+    readable = run("c++filt", symbol).strip().replace("(anonymous namespace)::", "")
+    return f"{source.stem}/{re.split('[(<]', readable)[0].split('::')[-1].split(' ')[-1]}"
+
+
+def check_ptxas(source, architecture, report):
+    names = []
+    for entry in re.split(r"Compiling entry function '", report)[1:]:
+        name = kernel_name(source, entry.split("'")[0])
+        names.append(name)
+        where = f"{name} for {architecture}"
+        stack, stores, loads = map(int, re.search(
+            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads",
+            entry).groups())
+        registers = int(re.search(r"Used (\d+) registers", entry).group(1))
+        print(f"{where}: {registers} registers of {BUDGETS.get(name, '?')}, {stack} bytes of stack")
+        expect(stack == 0, f"{where}: {stack} bytes of stack")
+        expect(stores == 0 and loads == 0, f"{where}: spills {stores} + {loads} bytes")
+        expect(name in BUDGETS, f"{name} has no budget of registers in {__file__}")
+        expect(registers <= BUDGETS.get(name, 0), f"{where}: {registers} registers")
+    return names
+
+
+def check_sass(source, architecture, cubin, tools):
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    listing = run(pathlib.Path(tools) / "cuobjdump", "-sass", cubin, path=path)
+    for part in re.split(r"Function : ", listing)[1:]:
+        name = kernel_name(source, part.split("\n")[0].strip())
+        where = f"{name} for {architecture}"
+        for what, pattern in FORBIDDEN.items():
+            found = re.search(pattern, part)
+            expect(found is None, f"{where}: {what}: {found and found.group(0)}")
+        if name in MUST_HAVE:
+            expect(re.search(MUST_HAVE[name], part), f"{where}: lacks {MUST_HAVE[name]}")
+
+
+def find_tools(folder):
+    on_path = shutil.which("cuobjdump")
+    if on_path and shutil.which("nvdisasm"):
+        return str(pathlib.Path(on_path).parent)
+    fetched = sorted(pathlib.Path(folder).glob("lib/python*/site-packages/nvidia/*/bin/cuobjdump"))
+    return str(fetched[0].parent) if fetched else None
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nvcc", required=True)
+    parser.add_argument("--source", required=True, type=pathlib.Path)
+    parser.add_argument("--tools", required=True)
+    parser.add_argument("options", nargs="*")
+    args = parser.parse_args()
+    tools = find_tools(args.tools)
+    seen = []
+    with tempfile.TemporaryDirectory() as folder:
+        for source in sorted(args.source.glob("kernels/*/*.cu")):
+            for architecture in ARCHITECTURES:
+                cubin = pathlib.Path(folder) / f"{source.stem}_{architecture}.cubin"
+                report = run(args.nvcc, *args.options, f"-arch={architecture}", "-cubin",
+                             "-Xptxas", "-v", f"-I{args.source}", f"-I{args.source}/include",
+                             "-o", cubin, source)
+                seen += check_ptxas(source, architecture, report)
+                if tools:
+                    check_sass(source, architecture, cubin, tools)
+    for name in BUDGETS:
+        expect(seen.count(name) == len(ARCHITECTURES), f"{name}: compiled {seen.count(name)} times")
+    if not tools:
+        names = ", ".join(FORBIDDEN)
+        print(f"not checked, for want of cuobjdump and nvdisasm (scripts/sass_tools): {names}, "
+              "16-byte loads")
+    print(f"{len(seen)} kernels, {len(failures)} failures")
+    sys.exit(1 if failures else 0)
+
+
+main()
