@@ -34,7 +34,6 @@ std::string terminal_for(const std::filesystem::path& path, int width, int heigh
 // Colours are told apart by eyes that see no red or green too (Okabe and Ito).
 constexpr const char* kLook =
     "set encoding utf8\n"
-    "set datafile missing 'NaN'\n"
     "set border 3 linewidth 0.6 linecolor rgb '#8a8a8a'\n"
     "set tics nomirror out scale 0.4 textcolor rgb '#444444'\n"
     "set xlabel textcolor rgb '#444444'\n"

@@ -63,7 +63,9 @@ class Run : public testing::Test {
             "train.batch_size=4",
             "--standardize",
             "--threads",
-            "1"};
+            "1",
+            "--set",
+            "train.validate_every=500"};
   }
   static Words with_data(const std::string& command) {
     return {command, file("run"), "--data", file("d.npz"), "--quiet"};
