@@ -66,14 +66,14 @@ OpenModel open_given(const ModelArguments& model, const RunArguments& arguments)
     throw InputError("--model", model.model, "must be lgssm where no run is given");
   }
   const io::Json config = io::read_json(model.config);
-  const Lgssm lgssm = Lgssm::given(io::JsonView(config, model.config));
+  const LgssmMatrices lgssm = LgssmMatrices::from_json(io::JsonView(config, model.config));
   OpenModel open;
   open.name = "lgssm";
-  open.D = lgssm.matrices().m;
-  open.U = lgssm.matrices().U;
+  open.D = lgssm.m;
+  open.U = lgssm.U;
   open.float32 = arguments.precision == "float32";
   open.pool = std::make_unique<ThreadPool>(static_cast<int>(arguments.threads));
-  open.predictor = make_lgssm_predictor(lgssm.matrices(), *open.pool);
+  open.predictor = make_lgssm_predictor(lgssm, *open.pool);
   return open;
 }
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "seqvae/core/error.hpp"
-#include "seqvae/models/lgssm.hpp"
+#include "seqvae/models/lgssm_form.hpp"
 #include "seqvae/models/model.hpp"
 #include "seqvae/train/trainer.hpp"
 
@@ -54,6 +54,18 @@ io::Json& place_of(io::Json& settings, const Setting& setting) {
   return settings[setting.key.substr(0, dot)][setting.key.substr(dot + 1)];
 }
 
+/// The form that was asked for, else a local linear trend. \throws InputError.
+io::Json lgssm_configuration(const io::Json& settings, const std::string& source) {
+  io::Json chosen = io::Json::object();
+  for (const auto& [key, value] : settings.at("configuration").items()) {
+    if (!value.is_null()) chosen[key] = value;
+  }
+  if (chosen.empty())
+    chosen["structural"] = {{"level", true}, {"trend", true}, {"irregular", true}};
+  make_lgssm_form(io::JsonView(chosen, source, "configuration"), 1, 0);
+  return chosen;
+}
+
 /// Fails in the name of `source`, whose settings came last.
 void check(io::Json& settings, const std::string& source) {
   const auto view = [&](const char* section) {
@@ -64,9 +76,7 @@ void check(io::Json& settings, const std::string& source) {
   const std::string model = settings.at("model").get<std::string>();
   if (model == "lgssm") {
     settings["train"] = LgssmTrainConfig::from_json(view("train")).to_json();
-    data::SequenceSet one_column;
-    one_column.D = 1;
-    Lgssm::of(view("configuration"), one_column);
+    lgssm_configuration(settings, source);
     return;
   }
   settings["train"] = TrainConfig::from_json(view("train")).to_json();
@@ -107,8 +117,8 @@ std::vector<Setting> read_settings(const io::Path& file) {
 io::Json default_settings(const std::string& model) {
   const bool exact = model == "lgssm";
   return {{"model", model},
-          {"configuration",
-           exact ? Lgssm::default_configuration() : find_model(model).configuration},
+          {"configuration", exact ? io::Json{{"structural", nullptr}, {"states", nullptr}}
+                                  : find_model(model).configuration},
           {"data",
            {{"columns", io::Json::array()},
             {"time", ""},
@@ -126,6 +136,9 @@ void apply_settings(io::Json& settings, const std::vector<Setting>& given) {
     place_of(settings, given[i]) = given[i].value;
     const bool last_of_source = i + 1 == given.size() || given[i + 1].source != given[i].source;
     if (last_of_source) check(settings, given[i].source);
+  }
+  if (settings.at("model") == "lgssm") {
+    settings["configuration"] = lgssm_configuration(settings, "configuration");
   }
 }
 

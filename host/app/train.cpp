@@ -14,7 +14,7 @@
 #include "host/app/settings.hpp"
 #include "host/app/signals.hpp"
 #include "seqvae/core/error.hpp"
-#include "seqvae/models/lgssm.hpp"
+#include "seqvae/models/lgssm_form.hpp"
 #include "seqvae/train/run_folder.hpp"
 #include "seqvae/train/trainer.hpp"
 
@@ -212,8 +212,9 @@ void run(const TrainCommand& a) {
   Stop stop = Stop::finished;
   if (job.run.model() == "lgssm") {
     const io::JsonView configuration = config.at("configuration");
-    parameters = static_cast<std::int64_t>(
-        Lgssm::of(configuration, job.dataset.training_part()).theta().size());
+    const data::SequenceSet& set = job.dataset.training_part();
+    parameters =
+        static_cast<std::int64_t>(make_lgssm_form(configuration, set.D, set.U)->names().size());
     stop = train_lgssm(configuration, job.dataset, LgssmTrainConfig::from_json(config.at("train")),
                        options, watch.callbacks());
   } else {

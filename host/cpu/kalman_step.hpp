@@ -137,12 +137,22 @@ class Observation {
     return true;
   }
   bool diagonalize() {
+    bool diagonal = true;
     for (std::int64_t i = 0; i < count_; ++i) {
       for (std::int64_t j = 0; j <= i; ++j) {
-        block_[i * count_ + j] = R_[index_[i] * model_.m + index_[j]];
+        const Real r = R_[index_[i] * model_.m + index_[j]];
+        block_[i * count_ + j] = r;
+        diagonal = diagonal && (i == j || r == 0);
       }
     }
-    return factorize_semidefinite(count_, block_, L_, h_);
+    if (!diagonal) return factorize_semidefinite(count_, block_, L_, h_);
+    std::fill_n(L_, count_ * count_, Real(0));
+    for (std::int64_t i = 0; i < count_; ++i) {
+      L_[i * count_ + i] = 1;
+      h_[i] = block_[i * count_ + i];
+      if (!(h_[i] >= 0)) return false;
+    }
+    return true;
   }
 
   const KalmanModel<Real>& model_;

@@ -1,374 +1,298 @@
+// The exact model in use: one sequence at a time through the Kalman contracts.
 #include "seqvae/models/lgssm.hpp"
 
-#include <algorithm>
-#include <cmath>
-#include <numbers>
-#include <numeric>
+#include <Eigen/Dense>
 
-#include "seqvae/core/error.hpp"
+#include "host/models/lgssm_runs.hpp"
 
 namespace seqvae {
 namespace {
 
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+using lgssm::FilterRun;
+using lgssm::Sequences;
+using lgssm::Workspace;
 
-/// Observations and mask of one sequence as the contracts take them.
-struct Observed {
-  std::vector<double> y, mask;
-  std::int32_t length;
-  KalmanData<double> data;
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Vector = Eigen::VectorXd;
 
-  Observed(const data::SequenceSet& set, std::int64_t sequence, std::int64_t first_row) {
-    length = set.lengths[index(sequence)];
-    const auto begin = set.values.begin() + first_row * set.D;
-    y.assign(begin, begin + length * set.D);
-    for (double& value : y) {
-      mask.push_back(std::isnan(value) ? 0 : 1);
-      if (std::isnan(value)) value = 0;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+/// Sites of the noise: draws of paths, and of missing observations along one.
+constexpr std::uint32_t kPathSite = 0, kMissingSite = 1;
+
+/// NaN in the moments of components that are still diffuse.
+void hide_diffuse(const LgssmMatrices& x, const FilterRun& run, double* mean, double* covariance) {
+  const auto n = static_cast<std::size_t>(x.n);
+  for (std::size_t t = 0; t < static_cast<std::size_t>(run.diffuse_steps); ++t) {
+    std::vector<double> size(n);
+    double most = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j < n; ++j) {
+        size[i] = std::max(size[i], std::abs(run.factor[(t * n + i) * n + j]));
+      }
+      most = std::max(most, size[i]);
     }
-    data.layout.T = length, data.layout.B = 1;
-    data.y = {y.data(), set.D}, data.mask = {mask.data(), set.D};
-    if (set.U > 0) data.u = {set.controls.data() + first_row * set.U, set.U};
-  }
-};
-
-LgssmFiltered filter(const LgssmMatrices& model, const Observed& observed, std::int64_t sequence) {
-  const std::int64_t n = model.n, T = observed.length;
-  LgssmFiltered out;
-  out.mean.resize(index(T * n)), out.covariance.resize(index(T * n * n)),
-      out.log_likelihood.resize(index(T));
-  KalmanFilterArgs<double> args;
-  args.model = model.view(), args.data = observed.data;
-  args.mean = {out.mean.data(), n}, args.covariance = {out.covariance.data(), n * n};
-  args.log_likelihood = {out.log_likelihood.data(), 1};
-  std::int32_t status = 0;
-  args.status = &status;
-  if (!model.diffuse.empty()) {
-    out.factor.resize(index(T * n * n));
-    args.diffuse_factor = {out.factor.data(), n * n}, args.diffuse_steps = &out.diffuse_steps;
-  }
-  std::vector<double> workspace(kalman_workspace_bytes(args) / sizeof(double) + 2);
-  args.workspace = workspace.data(), args.workspace_bytes = workspace.size() * sizeof(double);
-  cpu::kalman_filter(args);
-  if (status != 0) {
-    throw Error(fmt::format("lgssm: sequence {}, step {}: a covariance is not positive definite",
-                            sequence, status));
-  }
-  if (out.diffuse_steps >= T) {
-    throw Error(fmt::format("lgssm: sequence {}: its {} steps never resolve the diffuse start",
-                            sequence, T));
-  }
-  return out;
-}
-
-std::vector<double> zeros(std::int64_t count) { return std::vector<double>(index(count), 0.0); }
-
-}  // namespace
-
-KalmanModel<double> LgssmMatrices::view() const {
-  KalmanModel<double> v;
-  v.n = n, v.m = m, v.U = U;
-  v.A = {A.data()}, v.Q = {Q.data()}, v.C = {C.data()}, v.R = {R.data()};
-  v.m0 = {m0.data()}, v.P0 = {P0.data()}, v.observation_offset = {offset.data()};
-  if (U > 0) v.B = {B.data()}, v.D = {D.data()};
-  if (!diffuse.empty()) v.diffuse = diffuse.data();
-  return v;
-}
-
-LgssmFiltered lgssm_filter(const LgssmMatrices& model, const data::SequenceSet& set,
-                           std::int64_t sequence) {
-  return filter(model, Observed(set, sequence, set.starts()[index(sequence)]), sequence);
-}
-
-// --- the forms ----------------------------------------------------------------------------------
-
-Lgssm Lgssm::given(const io::JsonView& config) {
-  config.allow_only({"A", "B", "C", "D", "Q", "R", "m0", "P0", "diffuse"});
-  Lgssm model;
-  LgssmMatrices& k = model.matrices_;
-  const auto rows_of = [&](const char* key) {
-    return static_cast<std::int64_t>(config.at(key).elements().size());
-  };
-  k.n = rows_of("A"), k.m = rows_of("C");
-  if (k.n < 1) config.at("A").fail("must have at least one row");
-  if (k.m < 1) config.at("C").fail("must have at least one row");
-  k.A = config.at("A").matrix(k.n, k.n), k.C = config.at("C").matrix(k.m, k.n);
-  k.Q = config.at("Q").matrix(k.n, k.n), k.R = config.at("R").matrix(k.m, k.m);
-  k.offset = zeros(k.m);
-  const auto symmetric = [&](const char* key, const std::vector<double>& M, std::int64_t size) {
-    for (std::int64_t i = 0; i < size; ++i) {
-      if (M[index(i * size + i)] < 0)
-        config.at(key).fail("must have no negative entry on its diagonal");
-      for (std::int64_t j = 0; j < i; ++j) {
-        const double difference = std::abs(M[index(i * size + j)] - M[index(j * size + i)]);
-        if (difference > 1e-12 * std::abs(M[index(i * size + i)] + M[index(j * size + j)])) {
-          config.at(key).fail("must be symmetric");
-        }
+    for (std::size_t i = 0; i < n; ++i) {
+      if (size[i] <= 1e-10 * most) continue;  // rounding of a direction already removed
+      mean[t * n + i] = kNaN;
+      for (std::size_t j = 0; j < n; ++j) {
+        covariance[(t * n + i) * n + j] = covariance[(t * n + j) * n + i] = kNaN;
       }
     }
-  };
-  symmetric("Q", k.Q, k.n), symmetric("R", k.R, k.m);
-  const auto diffuse = config.get("diffuse");
-  if (diffuse && diffuse->boolean()) {
-    for (const char* key : {"m0", "P0"}) {
-      if (const auto start = config.get(key)) start->fail("must be left out where diffuse is true");
-    }
-    k.diffuse.assign(index(k.n), 1);
-    k.m0 = zeros(k.n), k.P0 = zeros(k.n * k.n);
-  } else {
-    const io::JsonView m0 = config.at("m0");
-    k.m0 = m0.numbers();
-    if (static_cast<std::int64_t>(k.m0.size()) != k.n)
-      m0.fail(fmt::format("must have {} numbers", k.n));
-    k.P0 = config.at("P0").matrix(k.n, k.n);
-    symmetric("P0", k.P0, k.n);
   }
-  if (config.get("B") || config.get("D")) {
-    const io::JsonView first = config.get("B") ? config.at("B") : config.at("D");
-    const auto rows = first.elements();
-    k.U = rows.empty() ? 0 : static_cast<std::int64_t>(rows[0].elements().size());
-    if (k.U < 1) first.fail("must have at least one column");
-    k.B = config.get("B") ? config.at("B").matrix(k.n, k.U) : zeros(k.n * k.U);
-    k.D = config.get("D") ? config.at("D").matrix(k.m, k.U) : zeros(k.m * k.U);
-  }
-  return model;
 }
 
-io::Json Lgssm::default_configuration() {
-  return {{"form", "structural"}, {"level", true},  {"trend", true}, {"fixed", io::Json::array()},
-          {"period", 0},          {"harmonics", 0}, {"states", 4}};
-}
+/// Missing components of a row given the state and the observed ones:
+/// y_m = offset + weight z + noise, where R ties them to y_o.
+struct MissingGivenState {
+  std::vector<std::int64_t> missing;
+  Vector offset;
+  Matrix weight, noise;  // noise: its covariance
 
-namespace {
-
-/// Variance of the differences between steps that are both there, and variance of the values.
-struct Scale {
-  double steps = 1, values = 1, mean = 0;
-  explicit Scale(const data::SequenceSet& set, std::int64_t column) {
-    double sum = 0, squares = 0, differences = 0;
-    std::int64_t count = 0, pairs = 0;
-    const std::vector<std::int64_t> starts = set.starts();
-    for (std::int64_t i = 0; i < set.count(); ++i) {
-      double last = std::nan("");
-      for (std::int64_t r = starts[index(i)]; r < starts[index(i) + 1]; ++r) {
-        const double y = set.values[index(r * set.D + column)];
-        if (!std::isnan(y)) sum += y, squares += y * y, ++count;
-        if (!std::isnan(y) && !std::isnan(last)) differences += (y - last) * (y - last), ++pairs;
-        last = y;
-      }
+  MissingGivenState(const LgssmMatrices& x, const Sequences& sequences,
+                    const data::SequenceSet& set, std::int64_t row) {
+    std::vector<std::int64_t> seen;
+    for (std::int64_t j = 0; j < x.m; ++j) {
+      (sequences.observed(row, j) ? seen : missing).push_back(j);
     }
-    if (count > 0) mean = sum / static_cast<double>(count);
-    if (count > 1) values = std::max(1e-12, squares / static_cast<double>(count) - mean * mean);
-    if (pairs > 0) steps = std::max(1e-12, differences / static_cast<double>(pairs));
+    if (missing.empty()) return;
+    const Eigen::Map<const Matrix> C(x.C.data(), x.m, x.n), R(x.R.data(), x.m, x.m);
+    Vector level = Vector::Zero(x.m);
+    if (!x.d.empty()) level += Eigen::Map<const Vector>(x.d.data(), x.m);
+    if (!x.D.empty()) {
+      level += Eigen::Map<const Matrix>(x.D.data(), x.m, x.U) *
+               Eigen::Map<const Vector>(set.controls.data() + row * x.U, x.U);
+    }
+    offset = level(missing);
+    weight = C(missing, Eigen::all);
+    noise = R(missing, missing);
+    const Matrix cross = R(missing, seen);
+    if (seen.empty() || cross.isZero(0)) return;
+    const Matrix seen_noise = R(seen, seen);
+    // R may be singular: the least-squares solution is the conditional mean's.
+    const Matrix gain =
+        seen_noise.completeOrthogonalDecomposition().solve(cross.transpose()).transpose();
+    const Vector y = Eigen::Map<const Vector>(set.values.data() + row * x.m, x.m)(seen);
+    offset += gain * (y - level(seen));
+    weight -= gain * C(seen, Eigen::all);
+    noise -= gain * cross.transpose();
   }
 };
 
 }  // namespace
 
-Lgssm Lgssm::of(const io::JsonView& configuration, const data::SequenceSet& set) {
-  configuration.allow_only({"form", "level", "trend", "fixed", "period", "harmonics", "states"});
-  Lgssm model;
-  LgssmMatrices& k = model.matrices_;
-  const std::string form = configuration.at("form").choice({"structural", "general"});
-  if (form == "general") {
-    model.form_ = Form::general;
-    k.n = configuration.at("states").integer(1, 64), k.m = set.D, k.U = set.U;
-    const auto add = [&](const std::string& name, std::int64_t rows, std::int64_t cols,
-                         auto start) {
-      for (std::int64_t i = 0; i < rows; ++i) {
-        for (std::int64_t j = 0; j < cols; ++j) {
-          model.names_.push_back(cols == 1 ? fmt::format("{}[{}]", name, i)
-                                           : fmt::format("{}[{}][{}]", name, i, j));
-          model.theta_.push_back(start(i, j));
+Lgssm::Lgssm(LgssmMatrices matrices, ThreadPool* pool)
+    : matrices_(std::move(matrices)), pool_(pool) {}
+
+std::vector<double> Lgssm::log_likelihood(const data::SequenceSet& set,
+                                          const Progress& progress) const {
+  const Sequences sequences(set, matrices_, "log_likelihood");
+  std::vector<double> rows(static_cast<std::size_t>(set.rows()));
+  lgssm::for_each_sequence<FilterRun>(
+      sequences.count(), pool_, progress, [&](FilterRun& run, std::int64_t i) {
+        run.run(matrices_, sequences.data(i), rows.data() + sequences.first_row(i));
+        run.require_sound(i, sequences.length(i));
+      });
+  return rows;
+}
+
+Lgssm::States Lgssm::states(const data::SequenceSet& set, const Progress& progress) const {
+  const Sequences sequences(set, matrices_, "states");
+  const std::int64_t n = matrices_.n, nn = n * n;
+  const auto rows = static_cast<std::size_t>(set.rows());
+  States states;
+  for (auto* mean : {&states.filtered_mean, &states.smoothed_mean}) {
+    mean->resize(rows * static_cast<std::size_t>(n));
+  }
+  for (auto* covariance : {&states.filtered_covariance, &states.smoothed_covariance}) {
+    covariance->resize(rows * static_cast<std::size_t>(nn));
+  }
+  lgssm::for_each_sequence<FilterRun>(
+      sequences.count(), pool_, progress, [&](FilterRun& run, std::int64_t i) {
+        const std::int64_t first = sequences.first_row(i), length = sequences.length(i);
+        run.run(matrices_, sequences.data(i), nullptr);
+        run.require_sound(i, length);
+        KalmanSmootherArgs<double> args;
+        args.model = matrices_.view();
+        args.data = sequences.data(i);
+        args.filtered = run.view(matrices_);
+        args.mean = {states.smoothed_mean.data() + first * n, n};
+        args.covariance = {states.smoothed_covariance.data() + first * nn, nn};
+        run.workspace.lend(args);
+        cpu::kalman_smoother(args);
+        std::copy_n(run.mean.data(), length * n, states.filtered_mean.data() + first * n);
+        std::copy_n(run.covariance.data(), length * nn,
+                    states.filtered_covariance.data() + first * nn);
+        hide_diffuse(matrices_, run, states.filtered_mean.data() + first * n,
+                     states.filtered_covariance.data() + first * nn);
+      });
+  return states;
+}
+
+std::vector<double> Lgssm::sample_states(const data::SequenceSet& set, std::int64_t S,
+                                         std::uint64_t seed) const {
+  const Sequences sequences(set, matrices_, "sample_states");
+  const std::int64_t n = matrices_.n, R = set.rows();
+  std::vector<double> samples(static_cast<std::size_t>(S * R * n));
+  lgssm::for_each_sequence<FilterRun>(
+      sequences.count(), pool_, {}, [&](FilterRun& run, std::int64_t i) {
+        const std::int64_t length = sequences.length(i);
+        run.run(matrices_, sequences.data(i), nullptr);
+        run.require_sound(i, length);
+        std::vector<double> draws(static_cast<std::size_t>(S * length * n));
+        std::int32_t status = 0;
+        KalmanSampleArgs<double> args;
+        args.model = matrices_.view();
+        args.data = sequences.data(i);
+        args.filtered = run.view(matrices_);
+        args.noise = {{seed, kPathSite}, 0, sequences.id(i)};
+        args.S = S;
+        args.z = {draws.data(), n};
+        args.status = &status;
+        run.workspace.lend(args);
+        cpu::kalman_sample(args);
+        if (status != 0) throw Error("Q or P0 is not positive semidefinite");
+        for (std::int64_t s = 0; s < S; ++s) {
+          std::copy_n(draws.data() + s * length * n, length * n,
+                      samples.data() + (s * R + sequences.first_row(i)) * n);
         }
-      }
-    };
-    std::vector<Scale> scale;
-    for (std::int64_t j = 0; j < k.m; ++j) scale.emplace_back(set, j);
-    // A near 0.9 I, its rotations apart; C spreads the columns over the states.
-    add("A", k.n, k.n, [](auto i, auto j) {
-      return i == j ? 0.9 : 0.05 * std::sin(1.0 + 3.0 * double(i) + double(j));
-    });
-    add("C", k.m, k.n, [&](auto i, auto j) {
-      return std::sqrt(scale[index(i)].values) *
-             (i % k.n == j ? 1.0 : 0.3 * std::cos(1.0 + double(i) * 2.0 + double(j)));
-    });
-    add("B", k.n, k.U, [](auto, auto) { return 0.0; });
-    add("D", k.m, k.U, [](auto, auto) { return 0.0; });
-    add("offset", k.m, 1, [&](auto i, auto) { return scale[index(i)].mean; });
-    add("m0", k.n, 1, [](auto, auto) { return 0.0; });
-    add("log_q", k.n, 1, [](auto, auto) { return std::log(0.1); });
-    add("log_r", k.m, 1, [&](auto i, auto) { return std::log(0.3 * scale[index(i)].values); });
-    add("log_p0", k.n, 1, [](auto, auto) { return 0.0; });
-  } else {
-    model.form_ = Form::structural;
-    if (set.D != 1)
-      configuration.at("form").fail(
-          fmt::format("structural takes one column, the data have {}", set.D));
-    if (set.U != 0) configuration.at("form").fail("structural takes no controls");
-    const bool level = configuration.at("level").boolean(),
-               trend = configuration.at("trend").boolean();
-    const double period = configuration.at("period").number(0);
-    const std::int64_t harmonics = configuration.at("harmonics").integer(0, 30);
-    if (!level && trend) configuration.at("trend").fail("needs a level");
-    if (harmonics > 0 && period < 2 * static_cast<double>(harmonics)) {
-      configuration.at("harmonics").fail("must be at most half the period");
-    }
-    if (!level && harmonics == 0)
-      configuration.at("level").fail("a model needs a level or harmonics");
-    std::vector<std::string> fixed;
-    for (const io::JsonView& name : configuration.at("fixed").elements()) {
-      fixed.push_back(name.choice({"level", "trend", "seasonal", "irregular"}));
-    }
-    k.m = 1, k.n = level + trend;
-    for (std::int64_t j = 1; j <= harmonics; ++j)
-      k.n += 2 * static_cast<double>(j) == period ? 1 : 2;
-    k.A = zeros(k.n * k.n), k.C = zeros(k.n), k.Q = zeros(k.n * k.n);
-    const auto a = [&](std::int64_t i, std::int64_t j) -> double& {
-      return k.A[index(i * k.n + j)];
-    };
-    const Scale scale(set, 0);
-    const auto variance = [&](const std::string& name, std::vector<std::int64_t> entries,
-                              double share) {
-      if (std::find(fixed.begin(), fixed.end(), name) != fixed.end()) return;
-      model.names_.push_back("log_variance_" + name);
-      model.theta_.push_back(std::log(share * scale.steps));
-      model.entries_.push_back(std::move(entries));
-    };
-    std::int64_t at = 0;
-    if (level) {
-      a(0, 0) = 1, k.C[0] = 1;
-      variance("level", {0}, 0.1);
-      ++at;
-    }
-    if (trend) {
-      a(0, 1) = a(1, 1) = 1;
-      variance("trend", {1}, 1e-4);
-      ++at;
-    }
-    std::vector<std::int64_t> seasonal;
-    for (std::int64_t j = 1; j <= harmonics; ++j) {
-      const double angle = 2 * std::numbers::pi * static_cast<double>(j) / period;
-      k.C[index(at)] = 1, a(at, at) = std::cos(angle);
-      seasonal.push_back(at);
-      if (2 * static_cast<double>(j) != period) {
-        a(at, at + 1) = std::sin(angle), a(at + 1, at) = -std::sin(angle),
-                   a(at + 1, at + 1) = std::cos(angle);
-        seasonal.push_back(++at);
-      }
-      ++at;
-    }
-    if (harmonics > 0) variance("seasonal", seasonal, 1e-3);
-    variance("irregular", {-1}, 0.4);
-    k.R = zeros(1), k.offset = zeros(1), k.m0 = zeros(k.n), k.P0 = zeros(k.n * k.n);
-    k.diffuse.assign(index(k.n), 1);
-    if (model.theta_.empty()) configuration.at("fixed").fail("leaves no variance free");
-  }
-  model.update_matrices();
-  return model;
+      });
+  return samples;
 }
 
-void Lgssm::set_theta(std::span<const double> theta) {
-  require(theta.size() == theta_.size(), "lgssm", "parameters", theta.size(),
-          fmt::format("{}", theta_.size()));
-  theta_.assign(theta.begin(), theta.end());
-  update_matrices();
+Lgssm::Forecast Lgssm::forecast(const data::SequenceSet& context, std::int64_t H,
+                                std::span<const double> controls, std::int64_t S,
+                                std::uint64_t seed, const Progress& progress) const {
+  const Sequences sequences(context, matrices_, "forecast");
+  const std::int64_t n = matrices_.n, m = matrices_.m, N = context.count();
+  require(H >= 1, "forecast", "horizon", H, ">= 1");
+  require(static_cast<std::int64_t>(controls.size()) == N * H * matrices_.U, "forecast",
+          "numbers in controls", controls.size(), fmt::format("{}", N * H * matrices_.U));
+  Forecast forecast;
+  forecast.mean.resize(static_cast<std::size_t>(N * H * m));
+  forecast.covariance.resize(static_cast<std::size_t>(N * H * m * m));
+  forecast.samples.resize(static_cast<std::size_t>(S * N * H * m));
+  lgssm::for_each_sequence<FilterRun>(N, pool_, progress, [&](FilterRun& run, std::int64_t i) {
+    const std::int64_t length = sequences.length(i);
+    run.run(matrices_, sequences.data(i), nullptr);
+    run.require_sound(i, length);
+    std::vector<double> state_mean(static_cast<std::size_t>(H * n)),
+        state_covariance(static_cast<std::size_t>(H * n * n));
+    KalmanForecastArgs<double> args;
+    args.model = matrices_.view();
+    args.layout.T = H, args.layout.B = 1;
+    args.u = {controls.data() + i * H * matrices_.U, matrices_.U};
+    args.mean = {run.mean.data() + (length - 1) * n, n};
+    args.covariance = {run.covariance.data() + (length - 1) * n * n, n * n};
+    args.state_mean = {state_mean.data(), n};
+    args.state_covariance = {state_covariance.data(), n * n};
+    args.observation_mean = {forecast.mean.data() + i * H * m, m};
+    args.observation_covariance = {forecast.covariance.data() + i * H * m * m, m * m};
+    run.workspace.lend(args);
+    cpu::kalman_forecast(args);
+    // Draws start from the state at the first step of the horizon.
+    std::vector<double> draws(static_cast<std::size_t>(S * H * m));
+    std::int32_t status = 0;
+    KalmanSimulateArgs<double> simulate;
+    simulate.model = matrices_.view();
+    simulate.model.m0 = StepArray<const double>(state_mean.data());
+    simulate.model.P0 = StepArray<const double>(state_covariance.data());
+    simulate.model.diffuse = nullptr;
+    simulate.layout = args.layout;
+    simulate.layout.t0 = length;
+    simulate.u = args.u;
+    simulate.noise = {{seed, kPathSite}, 0, sequences.id(i)};
+    simulate.S = S;
+    simulate.y = {draws.data(), m};
+    simulate.status = &status;
+    run.workspace.lend(simulate);
+    cpu::kalman_simulate(simulate);
+    if (status != 0) throw Error("Q or R is not positive semidefinite");
+    for (std::int64_t s = 0; s < S; ++s) {
+      std::copy_n(draws.data() + s * H * m, H * m, forecast.samples.data() + (s * N + i) * H * m);
+    }
+  });
+  return forecast;
 }
 
-void Lgssm::update_matrices() {
-  LgssmMatrices& k = matrices_;
-  if (form_ == Form::structural) {
-    for (std::size_t p = 0; p < theta_.size(); ++p) {
-      for (std::int64_t entry : entries_[p]) {
-        (entry < 0 ? k.R[0] : k.Q[index(entry * k.n + entry)]) = std::exp(theta_[p]);
-      }
-    }
-    return;
+Lgssm::Imputation Lgssm::impute(const data::SequenceSet& set, std::int64_t S, std::uint64_t seed,
+                                const Progress& progress) const {
+  const std::int64_t n = matrices_.n, m = matrices_.m, R = set.rows();
+  const Sequences sequences(set, matrices_, "impute");
+  const States states = this->states(set, progress);
+  const std::vector<double> paths = S > 0 ? sample_states(set, S, seed) : std::vector<double>{};
+  Imputation imputation;
+  imputation.mean = set.values;
+  imputation.std.assign(set.values.size(), 0);
+  for (std::int64_t s = 0; s < S; ++s) {
+    imputation.samples.insert(imputation.samples.end(), set.values.begin(), set.values.end());
   }
-  auto from = theta_.begin();
-  const auto take = [&](std::vector<double>& to, std::int64_t count) {
-    to.assign(from, from + count);
-    from += count;
-  };
-  const auto diagonal = [&](std::vector<double>& to, std::int64_t size) {
-    to = zeros(size * size);
-    for (std::int64_t i = 0; i < size; ++i) to[index(i * size + i)] = std::exp(*from++);
-  };
-  take(k.A, k.n * k.n), take(k.C, k.m * k.n), take(k.B, k.n * k.U), take(k.D, k.m * k.U);
-  take(k.offset, k.m), take(k.m0, k.n);
-  diagonal(k.Q, k.n), diagonal(k.R, k.m), diagonal(k.P0, k.n);
-}
-
-void Lgssm::chain(const LgssmMatrices& grad, std::vector<double>& gradient) const {
-  const LgssmMatrices& k = matrices_;
-  if (form_ == Form::structural) {
-    for (std::size_t p = 0; p < theta_.size(); ++p) {
-      for (std::int64_t entry : entries_[p]) {
-        const std::size_t at = index(entry * k.n + entry);
-        gradient[p] += entry < 0 ? grad.R[0] * k.R[0] : grad.Q[at] * k.Q[at];
-      }
-    }
-    return;
-  }
-  auto to = gradient.begin();
-  for (const std::vector<double>* part :
-       {&grad.A, &grad.C, &grad.B, &grad.D, &grad.offset, &grad.m0}) {
-    for (double g : *part) *to++ += g;
-  }
-  const auto diagonal = [&](const std::vector<double>& g, const std::vector<double>& M,
-                            std::int64_t size) {
-    for (std::int64_t i = 0; i < size; ++i)
-      *to++ += g[index(i * size + i)] * M[index(i * size + i)];
-  };
-  diagonal(grad.Q, k.Q, k.n), diagonal(grad.R, k.R, k.m), diagonal(grad.P0, k.P0, k.n);
-}
-
-double Lgssm::log_likelihood(const data::SequenceSet& set, std::vector<double>* gradient) const {
-  const LgssmMatrices& k = matrices_;
-  require(set.D == k.m, "lgssm", "columns", set.D, fmt::format("the model's {}", k.m));
-  require(set.U == k.U, "lgssm", "controls", set.U, fmt::format("the model's {}", k.U));
-  double total = 0;
-  LgssmMatrices grad = k;  // for its shapes
-  if (gradient != nullptr) {
-    gradient->assign(theta_.size(), 0.0);
-    for (std::vector<double>* part :
-         {&grad.A, &grad.B, &grad.Q, &grad.C, &grad.D, &grad.R, &grad.m0, &grad.P0, &grad.offset}) {
-      std::fill(part->begin(), part->end(), 0.0);
-    }
-  }
-  const std::vector<std::int64_t> starts = set.starts();
   for (std::int64_t i = 0; i < set.count(); ++i) {
-    const Observed observed(set, i, starts[index(i)]);
-    const LgssmFiltered filtered = filter(k, observed, i);
-    const std::int32_t begin = set.begin[index(i)];
-    total = std::accumulate(filtered.log_likelihood.begin() + begin, filtered.log_likelihood.end(),
-                            total);
-    if (gradient == nullptr) continue;
-    std::vector<double> counted(index(observed.length));
-    for (std::int32_t t = begin; t < observed.length; ++t) counted[index(t)] = 1;
-    KalmanBackwardArgs<double> args;
-    args.model = k.view(), args.data = observed.data, args.accumulate = true;
-    args.filtered.mean = {filtered.mean.data(), k.n},
-    args.filtered.covariance = {filtered.covariance.data(), k.n * k.n};
-    if (!k.diffuse.empty()) {
-      args.filtered.diffuse_factor = {filtered.factor.data(), k.n * k.n};
-      args.filtered.diffuse_steps = &filtered.diffuse_steps;
+    for (std::int64_t t = 0; t < sequences.length(i); ++t) {
+      const std::int64_t row = sequences.first_row(i) + t;
+      const MissingGivenState given(matrices_, sequences, set, row);
+      if (given.missing.empty()) continue;
+      const Eigen::Map<const Vector> z(states.smoothed_mean.data() + row * n, n);
+      const Eigen::Map<const Matrix> P(states.smoothed_covariance.data() + row * n * n, n, n);
+      const Vector mean = given.offset + given.weight * z;
+      const Matrix covariance = given.weight * P * given.weight.transpose() + given.noise;
+      const auto count = static_cast<std::int64_t>(given.missing.size());
+      for (std::int64_t a = 0; a < count; ++a) {
+        const auto place = static_cast<std::size_t>(row * m + given.missing[std::size_t(a)]);
+        imputation.mean[place] = mean[a];
+        imputation.std[place] = std::sqrt(std::max(0.0, covariance(a, a)));
+      }
+      if (S == 0) continue;
+      // A factor of the noise, which may be singular: V sqrt(lambda).
+      const Eigen::SelfAdjointEigenSolver<Matrix> spectrum(given.noise);
+      const Matrix factor =
+          spectrum.eigenvectors() * spectrum.eigenvalues().cwiseMax(0).cwiseSqrt().asDiagonal();
+      for (std::int64_t s = 0; s < S; ++s) {
+        Vector eps(count);
+        for (std::int64_t a = 0; a < count; ++a) {
+          const Words words = philox(noise_counter(kMissingSite, 0, *sequences.id(i),
+                                                   static_cast<std::uint32_t>(s), t, m, a / 4),
+                                     seed);
+          eps[a] = normal(words, static_cast<int>(a % 4));
+        }
+        const Vector y =
+            given.offset +
+            given.weight * Eigen::Map<const Vector>(paths.data() + (s * R + row) * n, n) +
+            factor * eps;
+        for (std::int64_t a = 0; a < count; ++a) {
+          imputation.samples[static_cast<std::size_t>((s * R + row) * m +
+                                                      given.missing[std::size_t(a)])] = y[a];
+        }
+      }
     }
-    args.grad_log_likelihood = {counted.data(), 1};
-    KalmanGradient<double>& g = args.grad;
-    g.Q = {grad.Q.data()}, g.R = {grad.R.data()};
-    if (form_ == Form::general) {
-      g.A = {grad.A.data()}, g.C = {grad.C.data()}, g.m0 = {grad.m0.data()},
-      g.P0 = {grad.P0.data()};
-      g.observation_offset = {grad.offset.data()};
-      if (k.U > 0) g.B = {grad.B.data()}, g.D = {grad.D.data()};
-    }
-    std::vector<double> workspace(kalman_workspace_bytes(args) / sizeof(double) + 2);
-    args.workspace = workspace.data(), args.workspace_bytes = workspace.size() * sizeof(double);
-    cpu::kalman_backward(args);
   }
-  if (gradient != nullptr) chain(grad, *gradient);
-  return total;
+  return imputation;
+}
+
+std::vector<double> Lgssm::generate(std::int64_t steps, std::int64_t count,
+                                    std::span<const double> controls, std::uint64_t seed) const {
+  require(steps >= 0, "generate", "steps", steps, ">= 0");
+  require(count >= 0, "generate", "count", count, ">= 0");
+  const std::int64_t m = matrices_.m, U = matrices_.U;
+  require(static_cast<std::int64_t>(controls.size()) == count * steps * U, "generate",
+          "numbers in controls", controls.size(), fmt::format("{}", count * steps * U));
+  std::vector<double> values(static_cast<std::size_t>(count * steps * m));
+  lgssm::for_each_sequence<Workspace>(count, pool_, {}, [&](Workspace& workspace, std::int64_t i) {
+    const auto id = static_cast<std::uint32_t>(i);
+    std::int32_t status = 0;
+    KalmanSimulateArgs<double> args;
+    args.model = matrices_.view();
+    args.layout.T = steps, args.layout.B = 1;
+    args.u = {controls.data() + i * steps * U, U};
+    args.noise = {{seed, kPathSite}, 0, &id};
+    args.S = 1;
+    args.y = {values.data() + i * steps * m, m};
+    args.status = &status;
+    workspace.lend(args);
+    cpu::kalman_simulate(args);
+    if (status != 0) throw Error("Q, R or P0 is not positive semidefinite");
+  });
+  return values;
 }
 
 }  // namespace seqvae

@@ -1,14 +1,20 @@
-// The exact model's checkpoint: theta, and the matrices that follow from it for other readers.
+// The exact model's checkpoint: its parameters, and the matrices that they give for other readers.
 #pragma once
 #include <filesystem>
 
-#include "seqvae/models/lgssm.hpp"
+#include "seqvae/io/json.hpp"
+#include "seqvae/models/lgssm_form.hpp"
 
 namespace seqvae {
 
-void write_lgssm_checkpoint(const std::filesystem::path& file, const Lgssm& model,
-                            const io::Json& state);
-/// Sets the model's theta and returns the state. \throws InputError where theta does not fit.
-io::Json read_lgssm_checkpoint(const std::filesystem::path& file, Lgssm& model);
+struct LgssmCheckpoint {
+  std::vector<double> parameters;  ///< as form.names() has them
+  io::Json state;
+};
+
+void write_lgssm_checkpoint(const std::filesystem::path& file, const LgssmForm& form,
+                            const LgssmCheckpoint& checkpoint);
+/// \throws InputError where the parameters do not fit the form.
+LgssmCheckpoint read_lgssm_checkpoint(const std::filesystem::path& file, const LgssmForm& form);
 
 }  // namespace seqvae

@@ -90,13 +90,11 @@ std::unique_ptr<Predictor> RunFolder::predictor(const std::string& checkpoint,
                                                 ThreadPool& pool) const {
   const std::filesystem::path file = path / (checkpoint + ".safetensors");
   if (model() == "lgssm") {
-    // theta comes from the checkpoint: of the data, only the widths matter here.
-    data::SequenceSet widths;
-    widths.D = data_shape().x_width, widths.U = data_shape().controls_width;
     const io::JsonView json(config, (path / "config.json").string());
-    Lgssm lgssm = Lgssm::of(json.at("configuration"), widths);
-    read_lgssm_checkpoint(file, lgssm);
-    return make_lgssm_predictor(lgssm.matrices(), pool);
+    const DataShape shape = data_shape();
+    const std::unique_ptr<LgssmForm> form =
+        make_lgssm_form(json.at("configuration"), shape.x_width, shape.controls_width);
+    return make_lgssm_predictor(form->build(read_lgssm_checkpoint(file, *form).parameters), pool);
   }
   std::unique_ptr<Model> made = make_model();
   if (config.at("precision") == "float64") {

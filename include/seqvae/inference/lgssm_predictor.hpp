@@ -6,8 +6,8 @@
 
 namespace seqvae {
 
-/// Sequences are dealt to the pool, which must outlive the predictor. Its methods throw Error where
-/// a covariance is not positive definite or a diffuse start is never resolved.
+/// Sequences are dealt to the pool, which must outlive the predictor. Its methods throw as those of
+/// Lgssm do.
 std::unique_ptr<Predictor> make_lgssm_predictor(LgssmMatrices matrices, ThreadPool& pool);
 
 }  // namespace seqvae

@@ -176,7 +176,7 @@ struct KalmanNoise {
   const std::uint32_t* sequence_id = nullptr;  ///< [B]
 };
 
-/// S draws from the model itself: what it generates. Diffuse components start at m0.
+/// S draws from the model itself: what it generates. Diffuse components start at 0.
 template <class Real>
 struct KalmanSimulateArgs {
   KalmanModel<Real> model;

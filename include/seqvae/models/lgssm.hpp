@@ -1,78 +1,91 @@
-/// \file  The linear-Gaussian state-space model: exact likelihood, states, forecasts, in float64.
+/// \file  The linear-Gaussian state-space model with constant matrices, exact, in float64.
 ///
-/// The equations are those of kernels/kalman.hpp. A model is given by its matrices, or by a form
-/// whose free parameters theta are found by maximum likelihood:
+///     z_0 ~ N(m0, P0),   z_t = A z_{t-1} + B u_t + b + q_t,   q_t ~ N(0, Q)
+///                        y_t = C z_t     + D u_t + d + r_t,   r_t ~ N(0, R)
 ///
-///     structural  y = level + trend + seasonal + irregular (Harvey 1989), one column:
-///                 level     l' = l + b + N(0, s_level),   trend  b' = b + N(0, s_trend)
-///                 seasonal  harmonics j = 1..k of a period p, each a rotation by 2 pi j / p with
-///                           noise N(0, s_seasonal I);  irregular  R = s_irregular
-///                 all states start diffuse; theta = log of the variances that are free
-///     general     n states, A and C free, Q, R and P0 diagonal, free offset of y; B and D free
-///     where
-///                 there are controls; theta = matrices, then logs of the variances
+/// kernels/kalman.hpp has the conventions and the sources; docs/models/lgssm.md a page for users.
 #pragma once
+#include <cstdint>
 #include <functional>
 #include <span>
-#include <string>
 #include <vector>
 
+#include "seqvae/core/threads.hpp"
 #include "seqvae/data/sequence_set.hpp"
 #include "seqvae/io/json.hpp"
 #include "seqvae/kernels/kalman.hpp"
 
 namespace seqvae {
 
-/// Dense arrays of a model that is constant in time; row-major.
+/// Row-major; what is empty is zero.
 struct LgssmMatrices {
-  std::int64_t n = 0, m = 0, U = 0;
-  std::vector<double> A, B, Q, C, D, R, m0, P0;  ///< B and D empty where U = 0
-  std::vector<double> offset;                    ///< [m]  of y
-  std::vector<std::uint8_t> diffuse;             ///< [n]  or empty
-  KalmanModel<double> view() const;              ///< points into this object
+  std::int64_t n = 0, m = 0, U = 0;   ///< states, observed columns, controls
+  std::vector<double> A, B, b;        ///< [n][n], [n][U], [n]
+  std::vector<double> C, D, d;        ///< [m][n], [m][U], [m]
+  std::vector<double> Q, R;           ///< [n][n], [m][m]  symmetric, positive semidefinite
+  std::vector<double> m0, P0;         ///< [n], [n][n]
+  std::vector<std::uint8_t> diffuse;  ///< [n]  1: no information at the start; empty: none
+
+  /// Keys A C Q R, m0 and P0 or "diffuse" (true, or a list of true and false), B D b d: nested
+  /// arrays by rows. \throws InputError naming key and rule.
+  static LgssmMatrices from_json(const io::JsonView& json);
+  io::Json to_json() const;
+  KalmanModel<double> view() const;
 };
 
 class Lgssm {
  public:
-  /// {"A", "C", "Q", "R", and "m0", "P0" or "diffuse": true; optionally "B", "D"}: nested arrays by
-  /// rows. \throws InputError naming key and rule.
-  static Lgssm given(const io::JsonView& config);
-  /// The keys of a configuration that is fitted, with defaults.
-  static io::Json default_configuration();
-  /// {"form": "structural" | "general", ...} for D columns and U controls, theta at its start.
-  /// `scale`: variance of the data's steps, from which variances start.
-  static Lgssm of(const io::JsonView& configuration, const data::SequenceSet& set);
+  using Progress = std::function<void(std::int64_t done, std::int64_t all)>;
 
+  /// `pool` deals the sequences to threads and must outlive this; null: one thread.
+  explicit Lgssm(LgssmMatrices matrices, ThreadPool* pool = nullptr);
   const LgssmMatrices& matrices() const { return matrices_; }
-  const std::vector<double>& theta() const { return theta_; }
-  const std::vector<std::string>& theta_names() const { return names_; }
-  void set_theta(std::span<const double> theta);
 
-  /// Sum over rows that count, nats; gradient [theta] where asked for.
-  /// \throws Error naming sequence and step where a covariance is not positive definite, or the
-  /// sequence whose diffuse start the data never resolves.
-  double log_likelihood(const data::SequenceSet& set,
-                        std::vector<double>* gradient = nullptr) const;
+  // All of the following take sets with D = m and U, in the set's order and units, and throw
+  // InvalidArgument where the widths differ or where a sequence does not determine its diffuse
+  // states ("sequence 3: ..."), Error where a covariance is not positive definite.
+
+  /// log p(y_t | y_0 .. y_{t-1}) of each row, nats: [R].
+  std::vector<double> log_likelihood(const data::SequenceSet& set,
+                                     const Progress& progress = {}) const;
+
+  /// NaN in what is still diffuse: filtered moments of components that have no variance yet.
+  struct States {
+    std::vector<double> filtered_mean, filtered_covariance;  ///< [R][n], [R][n][n]
+    std::vector<double> smoothed_mean, smoothed_covariance;
+  };
+  States states(const data::SequenceSet& set, const Progress& progress = {}) const;
+
+  /// S joint draws of a set's states given its observations: [S][R][n].
+  std::vector<double> sample_states(const data::SequenceSet& set, std::int64_t S,
+                                    std::uint64_t seed) const;
+
+  /// H steps after each sequence's end, noise of the observation included.
+  struct Forecast {
+    std::vector<double> mean, covariance;  ///< [N][H][m], [N][H][m][m]
+    std::vector<double> samples;           ///< [S][N][H][m]
+  };
+  /// controls: [N * H][U] of the steps to come.
+  Forecast forecast(const data::SequenceSet& context, std::int64_t H,
+                    std::span<const double> controls, std::int64_t S, std::uint64_t seed,
+                    const Progress& progress = {}) const;
+
+  /// Missing entries given all observed ones; seen entries are the data, std 0.
+  struct Imputation {
+    std::vector<double> mean, std;  ///< [R][m]
+    std::vector<double> samples;    ///< [S][R][m]
+  };
+  Imputation impute(const data::SequenceSet& set, std::int64_t S, std::uint64_t seed,
+                    const Progress& progress = {}) const;
+
+  /// `count` sequences from the model: [count * steps][m]. controls: [count * steps][U]. Diffuse
+  /// states start at 0.
+  std::vector<double> generate(std::int64_t steps, std::int64_t count,
+                               std::span<const double> controls, std::uint64_t seed) const;
 
  private:
-  enum class Form { given, structural, general };
-  void update_matrices();
-  void chain(const LgssmMatrices& grad, std::vector<double>& gradient) const;
-
-  Form form_ = Form::given;
   LgssmMatrices matrices_;
-  std::vector<double> theta_;
-  std::vector<std::string> names_;
-  /// structural: which diagonal entries of Q (or R: -1) each theta sets.
-  std::vector<std::vector<std::int64_t>> entries_;
+  ThreadPool* pool_;
 };
-
-/// Filtered moments of one sequence, rows as in the set. `diffuse_steps` of them are NaN.
-struct LgssmFiltered {
-  std::vector<double> mean, covariance, factor, log_likelihood;
-  std::int32_t diffuse_steps = 0;
-};
-LgssmFiltered lgssm_filter(const LgssmMatrices& model, const data::SequenceSet& set,
-                           std::int64_t sequence);
 
 }  // namespace seqvae

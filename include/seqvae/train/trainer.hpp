@@ -86,8 +86,9 @@ struct LgssmTrainConfig {
   static LgssmTrainConfig from_json(const io::JsonView& json);  ///< \throws InputError
 };
 
-/// Fits Lgssm::of(configuration) to the training part by maximum likelihood; files as train's, one
-/// line of metrics and one checkpoint an iteration.
+/// Fits the form that the configuration asks for (models/lgssm_form.hpp) to the training part by
+/// maximum likelihood; files as train's, one line of metrics an iteration and a checkpoint at the
+/// end, be it finished or stopped.
 Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset,
                  const LgssmTrainConfig& config, const TrainOptions& options,
                  const TrainCallbacks& callbacks);

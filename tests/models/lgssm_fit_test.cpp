@@ -1,0 +1,150 @@
+// Maximum likelihood: gradients against differences, known maxima, resuming, recovery.
+#include "seqvae/models/lgssm_fit.hpp"
+
+#include <gmock/gmock.h>
+
+#include "seqvae/core/error.hpp"
+#include "tests/models/lgssm_problem.hpp"
+
+namespace seqvae::test {
+namespace {
+
+void expect_gradient(const LgssmForm& form, const data::SequenceSet& set, std::vector<double> x) {
+  std::vector<double> gradient(x.size()), unused(x.size());
+  lgssm_log_likelihood(form, set, x, gradient);
+  double largest = 1;
+  for (double g : gradient) largest = std::max(largest, std::abs(g));
+  const std::vector<std::string> names = form.names();
+  ASSERT_EQ(names.size(), x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double kept = x[i], h = 1e-5;
+    x[i] = kept + h;
+    const double above = lgssm_log_likelihood(form, set, x, unused);
+    x[i] = kept - h;
+    const double below = lgssm_log_likelihood(form, set, x, unused);
+    x[i] = kept;
+    EXPECT_NEAR(gradient[i], (above - below) / (2 * h), 1e-6 * largest) << names[i];
+  }
+}
+
+TEST(StructuralForm, HasTheGradientOfDifferences) {
+  data::SequenceSet set = read_series("kalman/nile.csv");
+  for (double& x : set.values) x /= 100;
+  set.values[7] = std::nan("");
+  set.U = 1;
+  for (std::size_t t = 0; t < 100; ++t) set.controls.push_back(t > 27 ? 1 : 0);
+  const auto form = form_of(R"({"structural": {"level": true, "trend": true,
+      "seasonal": {"period": 6}, "cycle": {"period": 9}, "autoregressive": 3, "irregular": true}})",
+                            1, 1);
+  std::vector<double> x = form->start(set);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.1 * std::sin(double(i));
+  expect_gradient(*form, set, x);
+}
+
+TEST(StructuralForm, StartsCycleAndAutoregressionFromTheirStationaryLaw) {
+  const auto form = form_of(R"({"structural": {"cycle": true, "autoregressive": 2}})");
+  const LgssmMatrices x = form->build(std::vector<double>{0.1, 0.2, 0.3, -0.5, 0.8, -0.4});
+  ASSERT_EQ(x.n, 4);
+  EXPECT_TRUE(x.diffuse.empty());
+  for (std::size_t i = 0; i < 4; ++i) {  // P0 = A P0 A^T + Q
+    for (std::size_t j = 0; j < 4; ++j) {
+      double next = x.Q[4 * i + j];
+      for (std::size_t k = 0; k < 4; ++k) {
+        for (std::size_t l = 0; l < 4; ++l)
+          next += x.A[4 * i + k] * x.P0[4 * k + l] * x.A[4 * j + l];
+      }
+      EXPECT_NEAR(x.P0[4 * i + j], next, 1e-12);
+    }
+  }
+}
+
+TEST(LearnedForm, HasTheGradientOfDifferences) {
+  data::SequenceSet set;
+  set.D = 3, set.U = 1, set.lengths = {9, 5}, set.begin = {0, 2}, set.ids = {0, 1};
+  for (int r = 0; r < 14; ++r) {
+    for (int j = 0; j < 3; ++j) set.values.push_back(std::sin(0.7 * r + j) + 0.2 * j);
+    set.controls.push_back(std::cos(r));
+  }
+  set.values[4] = set.values[5] = std::nan("");
+  const auto form = form_of(R"({"states": 4})", 3, 1);
+  std::vector<double> x = form->start(set);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.05 * std::sin(double(i));
+  expect_gradient(*form, set, x);
+}
+
+TEST(FitLgssm, FindsTheMaximumOfTheNile) {
+  const io::Json expected =
+      read_reference("kalman/nile_local_level.json")["maximum_likelihood_diffuse"];
+  const data::SequenceSet set = read_series("kalman/nile.csv");
+  const auto form = form_of(R"({"structural": {"level": true, "irregular": true}})");
+  const LgssmFit fit = fit_lgssm(*form, set);
+  EXPECT_TRUE(fit.converged);
+  EXPECT_NEAR(fit.log_likelihood, expected["loglik"].get<double>(), 1e-9);
+  const LgssmMatrices x = form->build(fit.state.x);
+  EXPECT_NEAR(x.R[0] / expected["sigma2_eps"].get<double>(), 1, 1e-5);
+  EXPECT_NEAR(x.Q[0] / expected["sigma2_eta"].get<double>(), 1, 1e-5);
+  // The inverse of the second differences of the log-likelihood.
+  const std::vector<double> errors = lgssm_standard_errors(*form, set, fit.state.x);
+  const auto at = [&](double i, double j) {
+    std::vector<double> unused(2);
+    return lgssm_log_likelihood(
+        *form, set, std::vector<double>{fit.state.x[0] + i, fit.state.x[1] + j}, unused);
+  };
+  const double h = 1e-3, middle = at(0, 0);
+  const double a = (2 * middle - at(h, 0) - at(-h, 0)) / (h * h);
+  const double c = (2 * middle - at(0, h) - at(0, -h)) / (h * h);
+  const double b = (at(h, -h) + at(-h, h) - at(h, h) - at(-h, -h)) / (4 * h * h);
+  EXPECT_NEAR(errors[0], std::sqrt(c / (a * c - b * b)), 1e-4);
+  EXPECT_NEAR(errors[1], std::sqrt(a / (a * c - b * b)), 1e-4);
+}
+
+TEST(FitLgssm, GoesOnWhereItStopped) {
+  const data::SequenceSet set = read_series("kalman/nile.csv");
+  const auto form = form_of(R"({"structural": {"level": true, "trend": true, "irregular": true}})");
+  const LgssmFit whole = fit_lgssm(*form, set, {.max_iterations = 12});
+  LgssmFitOptions four;
+  four.on_iteration = [](std::int64_t iteration, double, double) { return iteration < 4; };
+  const LgssmFit part = fit_lgssm(*form, set, four);
+  EXPECT_EQ(part.state.iteration, 4);
+  const LgssmFit rest = fit_lgssm(*form, set, {.max_iterations = 12}, &part.state);
+  EXPECT_EQ(rest.state.x, whole.state.x);
+  EXPECT_EQ(rest.log_likelihood, whole.log_likelihood);
+}
+
+TEST(FitLgssm, LearnsATwoStateSystemBetterThanTheOneThatMadeIt) {
+  const Lgssm truth(matrices_of(R"({"A": [[0.9, 0.3], [-0.3, 0.9]],
+      "C": [[1, 0], [0.5, 1], [0, -1]], "Q": [[0.1, 0], [0, 0.1]],
+      "R": [[0.2, 0, 0], [0, 0.2, 0], [0, 0, 0.2]], "m0": [0, 0], "P0": [[1, 0], [0, 1]]})"));
+  data::SequenceSet set;
+  set.D = 3;
+  set.values = truth.generate(60, 20, {}, 5);
+  for (std::uint32_t i = 0; i < 20; ++i) {
+    set.lengths.push_back(60), set.begin.push_back(0), set.ids.push_back(i);
+  }
+  ThreadPool pool(2);
+  const auto form = form_of(R"({"states": 2})", 3);
+  const LgssmFit fit = fit_lgssm(*form, set, {.tolerance = 1e-6, .pool = &pool});
+  const double exact = sum(truth.log_likelihood(set));
+  EXPECT_GT(fit.log_likelihood, exact);
+  EXPECT_LT(fit.log_likelihood, exact + 40);  // 21 parameters gain about half a nat each
+}
+
+TEST(MakeLgssmForm, NamesKeyAndRule) {
+  const auto fails = [](const std::string& message) {
+    return testing::ThrowsMessage<InputError>(message);
+  };
+  EXPECT_THAT([] { form_of(R"({"structural": {"trend": true}})"); },
+              fails("config.json: structural.trend: must come with \"level\""));
+  EXPECT_THAT([] { form_of(R"({"structural": {"irregular": true}})"); },
+              fails("config.json: structural: must have a component besides \"irregular\""));
+  EXPECT_THAT([] { form_of(R"({"structural": {"level": true}})", 2); },
+              fails("config.json: structural: is a model of one column, the data has 2"));
+  EXPECT_ANY_THROW(form_of(R"({"structural": {"levels": true}})"));
+  EXPECT_ANY_THROW(form_of(R"({"structural": {"level": "free"}})"));
+  EXPECT_ANY_THROW(form_of(R"({"structural": {"seasonal": {"period": 12, "harmonics": 7}}})"));
+  EXPECT_ANY_THROW(form_of(R"({"states": 0})"));
+  EXPECT_ANY_THROW(form_of(R"({})"));
+}
+
+}  // namespace
+}  // namespace seqvae::test
