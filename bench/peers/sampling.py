@@ -1,8 +1,8 @@
 """PyTorch: mu, logvar -> sample + KL to N(0, 1) + Bernoulli log-likelihood, forward and backward.
 
-1e7 elements; the sample is the Bernoulli logit, so the stage has no matrix product. Compiled but for
-the draw, which PyTorch does faster outside; memory is kept from call to call (the allocator would
-otherwise return it and fault it in again). Given the program bench_sampling, the two take turns:
+1e7 elements; the sample is the Bernoulli logit, so the stage has no matrix product. Compiled but
+for the draw, which PyTorch does faster outside; memory is kept from call to call (the allocator
+would otherwise return it and fault it in again). Given the program bench_sampling, the two take turns:
 
     python bench/peers/sampling.py [build/release/bench/bench_sampling]
 

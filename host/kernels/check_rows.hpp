@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <limits>
-#include <string_view>
+#include <string>
 
 #include "seqvae/core/error.hpp"
 #include "seqvae/kernels/gaussian.hpp"
@@ -24,7 +24,7 @@ void require_input(const Rows<Real>& matrix, bool some, const char* where, const
   if (matrix.data == nullptr) {
     if (some) require_pointer(nullptr, where, argument);
   } else if (matrix.stride < 0) {
-    require(false, where, argument, matrix.stride, "a row stride >= 0");
+    require(false, where, std::string(argument) + ".stride", matrix.stride, ">= 0");
   }
 }
 
@@ -39,7 +39,8 @@ template <class Real>
 void require_optional_output(const Rows<Real>& matrix, std::int64_t rows, std::int64_t D,
                              const char* where, const char* argument) {
   if (matrix.data != nullptr && rows > 1 && matrix.stride < D) {
-    require(false, where, argument, matrix.stride, "a row stride >= its width");
+    require(false, where, std::string(argument) + ".stride", matrix.stride,
+            fmt::format(">= its width {}", D));
   }
 }
 
@@ -62,6 +63,13 @@ inline void require_layout(const RowLayout& layout, const char* where) {
         std::string(where) +
         ": layout.lengths and layout.offsets are both given, must be one of them");
   }
+}
+
+/// As many rows as the rules tell apart: none, one, or several (2). offsets may be device memory,
+/// so how many rows a packed layout really has is not asked.
+inline std::int64_t rows_to_check(const RowLayout& layout) {
+  if (layout.T == 0 || layout.B == 0) return 0;
+  return layout.T > 1 || layout.B > 1 || layout.K > 1 ? 2 : 1;
 }
 
 /// What a draw needs. `some`: there is a row to draw for.

@@ -49,7 +49,7 @@ void check(const GaussianSampleArgs<Real>& a) {
   const char* where = "gaussian_sample";
   require_layout(a.noise.layout, where);
   require_size(a.D, where, "D");
-  const std::int64_t rows = a.noise.layout.rows();
+  const std::int64_t rows = rows_to_check(a.noise.layout);
   const bool some = rows > 0 && a.D > 0;
   require_noise(a.noise, a.D, some, where);
   require_input(a.mu, some, where, "mu");
@@ -62,7 +62,7 @@ void check(const GaussianSampleBackwardArgs<Real>& a) {
   const char* where = "gaussian_sample_backward";
   require_layout(a.noise.layout, where);
   require_size(a.D, where, "D");
-  const std::int64_t rows = a.noise.layout.rows();
+  const std::int64_t rows = rows_to_check(a.noise.layout);
   const bool some = rows > 0 && a.D > 0;
   require_noise(a.noise, a.D, some, where);
   require_input(a.logvar, some, where, "logvar");
@@ -106,7 +106,7 @@ void check(const GaussianSampleKlArgs<Real>& a) {
   const char* where = "gaussian_sample_kl";
   require_layout(a.noise.layout, where);
   require_size(a.D, where, "D");
-  const std::int64_t rows = a.noise.layout.rows();
+  const std::int64_t rows = rows_to_check(a.noise.layout);
   const bool some = rows > 0 && a.D > 0;
   require_noise(a.noise, a.D, some, where);
   require_input(a.mu_q, some, where, "mu_q");
@@ -121,7 +121,7 @@ void check(const GaussianSampleKlBackwardArgs<Real>& a) {
   const char* where = "gaussian_sample_kl_backward";
   require_layout(a.noise.layout, where);
   require_size(a.D, where, "D");
-  const std::int64_t rows = a.noise.layout.rows();
+  const std::int64_t rows = rows_to_check(a.noise.layout);
   const bool some = rows > 0 && a.D > 0;
   require_noise(a.noise, a.D, some, where);
   require_input(a.mu_q, some, where, "mu_q");

@@ -45,7 +45,7 @@ void check(const LikelihoodSampleArgs<Real>& a) {
   require_kind(a.kind, where);
   require_layout(a.noise.layout, where);
   require_size(a.D, where, "D");
-  const std::int64_t rows = a.noise.layout.rows();
+  const std::int64_t rows = rows_to_check(a.noise.layout);
   const bool some = rows > 0 && a.D > 0;
   NoiseArgs<Real> noise = a.noise;
   noise.eps = {};

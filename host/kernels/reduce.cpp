@@ -17,7 +17,7 @@ void check(const SumOverTimeArgs<Real>& a) {
   const char* where = "sum_over_time";
   require_layout(a.layout, where);
   require_size(a.D, where, "D");
-  require_input(a.x, a.layout.rows() > 0 && a.D > 0, where, "x");
+  require_input(a.x, rows_to_check(a.layout) > 0 && a.D > 0, where, "x");
   require_output(a.y, a.layout.B * a.layout.K, a.D, where, "y");
 }
 

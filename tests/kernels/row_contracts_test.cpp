@@ -4,8 +4,12 @@
 #include "tests/kernels/row_contracts.hpp"
 
 #include <gmock/gmock.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <deque>
+#include <stdexcept>
 
 #include "hwy/targets.h"
 #include "seqvae/core/random.hpp"
@@ -106,6 +110,51 @@ TEST_P(RowContract, HasTheSameBitsWhateverItsPlace) {
       for (std::size_t i = 0; i < outputs.size(); ++i) {
         ASSERT_NO_FATAL_FAILURE(expect_same_bits(outputs[i], expected[i], r)) << "D = " << D;
       }
+    }
+  }
+}
+
+/// Memory whose last float is the last of a page, the next page being out of reach.
+class EndOfPage {
+ public:
+  explicit EndOfPage(std::size_t floats)
+      : page_(static_cast<std::size_t>(sysconf(_SC_PAGESIZE))),
+        bytes_((floats * sizeof(float) + page_ - 1) / page_ * page_),
+        floats_(floats) {
+    base_ =
+        mmap(nullptr, bytes_ + page_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base_ == MAP_FAILED ||
+        mprotect(static_cast<char*>(base_) + bytes_, page_, PROT_NONE) != 0) {
+      throw std::runtime_error("no guarded page");
+    }
+  }
+  ~EndOfPage() { munmap(base_, bytes_ + page_); }
+  EndOfPage(const EndOfPage&) = delete;
+  float* data() const { return static_cast<float*>(base_) + (bytes_ / sizeof(float) - floats_); }
+
+ private:
+  std::size_t page_, bytes_, floats_;
+  void* base_;
+};
+
+TEST_P(RowContract, TouchesNothingPastTheEnd) {
+  for (const std::int64_t targets : {kAllTargets, std::int64_t{HWY_AVX2}}) {
+    const Targets only(targets);
+    for (const std::int64_t D : {1, 7, 9, 15, 17, 31}) {
+      std::deque<EndOfPage> memory;
+      std::vector<Rows<const float>> in;
+      std::vector<Rows<float>> out;
+      const auto inputs = inputs_of<float>(contract(), 1, D);
+      for (const auto& m : inputs) {
+        memory.emplace_back(static_cast<std::size_t>(m.D()));
+        std::copy_n(m.view().data, m.D(), memory.back().data());
+        in.emplace_back(memory.back().data(), m.D());
+      }
+      for (const int factor : contract().outputs) {
+        memory.emplace_back(static_cast<std::size_t>(width(factor, D)));
+        out.emplace_back(memory.back().data(), width(factor, D));
+      }
+      contract().run_float(1, D, 0, in, out);  // a fault ends the test
     }
   }
 }

@@ -25,7 +25,7 @@ def case(inputs, outputs):
     loss = sum((weights[name] * value).sum() for name, value in outputs.items())
     wanted = [name for name, value in inputs.items() if value.requires_grad]
     grads = torch.autograd.grad(loss, [inputs[name] for name in wanted], retain_graph=True)
-    flat = lambda values: {name: value.detach().flatten().tolist() for name, value in values.items()}
+    flat = lambda values: {name: v.detach().flatten().tolist() for name, v in values.items()}
     return {"inputs": flat(inputs), "outputs": flat(outputs), "weights": flat(weights),
             "gradients": flat(dict(zip(wanted, grads)))}
 
@@ -91,7 +91,7 @@ def likelihoods():
 
 def cells():
     """After their products; LSTMCell's weights are the identity, so that it sees a itself. GRUCell
-    makes q of h alone, so the gradients by q are of the equations; gru_module is the cell itself."""
+    makes q of h alone, so gradients by q are the equations'; gru_module is the cell itself."""
     a, q, h = randn(ROWS, 3 * D), randn(ROWS, 3 * D), randn(ROWS, D)
     r, z = (torch.sigmoid(a[:, i * D:(i + 1) * D] + q[:, i * D:(i + 1) * D]) for i in (0, 1))
     n = torch.tanh(a[:, 2 * D:] + r * q[:, 2 * D:])
@@ -111,8 +111,8 @@ def gru_module():
     cell = torch.nn.GRUCell(2, D)
     x, h = torch.randn(ROWS, 2), torch.randn(ROWS, D)
     flat = lambda value: value.detach().flatten().tolist()
-    return {"a": flat(x @ cell.weight_ih.T + cell.bias_ih), "q": flat(h @ cell.weight_hh.T + cell.bias_hh),
-            "h": flat(h), "h_next": flat(cell(x, h))}
+    a, q = x @ cell.weight_ih.T + cell.bias_ih, h @ cell.weight_hh.T + cell.bias_hh
+    return {"a": flat(a), "q": flat(q), "h": flat(h), "h_next": flat(cell(x, h))}
 
 
 def optimisers():
@@ -125,7 +125,8 @@ def optimisers():
         kind = torch.optim.AdamW if options["decoupled"] else torch.optim.Adam
         optimiser = kind([p], lr=3e-2, betas=(0.8, 0.95), eps=1e-6,
                          weight_decay=options["weight_decay"])
-        run = {"options": options, "start": p.tolist(), "gradients": [], "parameters": [], "norms": []}
+        run = {"options": options, "start": p.tolist(),
+               "gradients": [], "parameters": [], "norms": []}
         for _ in range(4):
             p.grad = 2 * torch.randn(19)
             run["gradients"].append(p.grad.tolist())
