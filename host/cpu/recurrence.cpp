@@ -140,10 +140,9 @@ class Backward {
     const auto x = packed_rows(sequences, a.x, a.D, w.copies.x);
     const Rows<const Real> grad_a(reserve.gates, G), grad_q(hidden(0), G);
     run_shares(a.threads, shares, [&](int i) {
-      weight_gradient(rows, grad_a, x, a.D, a.grad_weight_ih, i, shares);
-      weight_gradient(rows, grad_q, {w.h_previous, a.H}, a.H, a.grad_weight_hh, i, shares);
-      if (i == 0) bias_gradient(rows, grad_a, a.grad_bias_ih);
-      if (i == shares - 1) bias_gradient(rows, grad_q, a.grad_bias_hh);
+      weight_gradient(rows, grad_a, x, a.D, a.grad_weight_ih, a.grad_bias_ih, i, shares);
+      weight_gradient(rows, grad_q, {w.h_previous, a.H}, a.H, a.grad_weight_hh, a.grad_bias_hh, i,
+                      shares);
     });
   }
 
@@ -252,23 +251,25 @@ class Backward {
     if (!direct) unpack_rows<Real>(sequences, grad_x, a.D, a.accumulate_inputs, a.grad_x);
   }
 
-  // Share i of the rows of grad_W[G][width].
+  // Share i of the rows of grad_W[G][width] and of the bias beside it.
   void weight_gradient(std::int64_t rows, Rows<const Real> grad_y, Rows<const Real> x,
-                       std::int64_t width, Real* grad_W, int i, int shares) const {
+                       std::int64_t width, Real* grad_W, Real* grad_bias, int i, int shares) const {
     const std::int64_t n0 = G * i / shares, n1 = G * (i + 1) / shares;
-    if (grad_W == nullptr || n0 == n1) return;
-    dense_weight_gradient<Real>({rows,
-                                 n1 - n0,
-                                 width,
-                                 {grad_y.data + n0, grad_y.stride},
-                                 x,
-                                 a.accumulate_weights,
-                                 {grad_W + n0 * width, width}});
-  }
-
-  void bias_gradient(std::int64_t rows, Rows<const Real> grad_y, Real* grad_bias) const {
-    if (grad_bias == nullptr) return;
-    sum_over_rows<Real>({rows, G, a.accumulate_weights, grad_y, grad_bias});
+    if (n0 == n1) return;
+    const Rows<const Real> own(grad_y.data + n0, grad_y.stride);
+    Real* const own_bias = grad_bias == nullptr ? nullptr : grad_bias + n0;
+    if (grad_W != nullptr) {
+      dense_weight_gradient<Real>({rows,
+                                   n1 - n0,
+                                   width,
+                                   own,
+                                   x,
+                                   a.accumulate_weights,
+                                   {grad_W + n0 * width, width},
+                                   own_bias});
+    } else if (grad_bias != nullptr) {
+      sum_over_rows<Real>({rows, n1 - n0, a.accumulate_weights, own, own_bias});
+    }
   }
 };
 

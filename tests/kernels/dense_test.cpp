@@ -225,19 +225,23 @@ struct GradientShape {
 template <class Real>
 struct GradientProblem {
   GradientShape s;
-  Matrix<Real> grad_y, x, before, grad_W;
+  Matrix<Real> grad_y, x, before, grad_W, grad_bias;
 
   explicit GradientProblem(const GradientShape& shape)
       : s(shape),
         grad_y(s.M, s.N, {0, s.gap}),
         x(s.M, s.K, {1, s.gap}),
         before(s.N, s.K),
-        grad_W(s.N, s.K, {0, 3 * s.gap}) {
+        grad_W(s.N, s.K, {0, 3 * s.gap}),
+        grad_bias(1, s.N, {1, 0}) {
     grad_y.fill_normal(5), x.fill_normal(6), before.fill_normal(7);
   }
   void run() {
     if (s.accumulate) grad_W.fill([&](auto n, auto k) { return before(n, k); });
-    cpu::dense_weight_gradient<Real>({s.M, s.N, s.K, grad_y, x, s.accumulate, grad_W});
+    if (s.accumulate) grad_bias.fill([&](auto, auto n) { return before(n, 0); });
+    cpu::dense_weight_gradient<Real>(
+        {s.M, s.N, s.K, grad_y, x, s.accumulate, grad_W, grad_bias.view().data});
+    grad_bias.expect_surroundings_untouched();
     grad_W.expect_surroundings_untouched();
   }
   template <class Sum>
@@ -250,6 +254,18 @@ struct GradientProblem {
   }
 };
 
+template <class Real>
+double bias_error(const GradientProblem<Real>& p) {
+  double worst = 0;
+  for (std::int64_t n = 0; n < p.s.N; ++n) {
+    long double sum = p.s.accumulate ? p.before(n, 0) : 0;
+    for (std::int64_t r = 0; r < p.s.M; ++r) sum += p.grad_y(r, n);
+    worst = std::max(worst, std::abs(static_cast<double>(p.grad_bias(0, n) - sum)));
+    if (std::isnan(p.grad_bias(0, n))) return p.grad_bias(0, n);
+  }
+  return worst;
+}
+
 class DenseWeightGradient : public testing::TestWithParam<GradientShape> {};
 
 TEST_P(DenseWeightGradient, FollowsTheEquation) {
@@ -257,6 +273,8 @@ TEST_P(DenseWeightGradient, FollowsTheEquation) {
   in_double.run();
   GradientProblem<float> in_float(GetParam());
   in_float.run();
+  EXPECT_LE(bias_error(in_double), 1e-14 * (1 + static_cast<double>(GetParam().M)));
+  EXPECT_LE(bias_error(in_float), 1e-7 * (1 + static_cast<double>(GetParam().M)));
   double error = 0, plain_error = 0;
   for (std::int64_t n = 0; n < GetParam().N; ++n) {
     for (std::int64_t k = 0; k < GetParam().K; ++k) {
@@ -280,7 +298,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(DenseWeightGradient, NamesArgumentValueAndRule) {
   const auto expect = [](auto change, const char* message) {
     GradientProblem<double> p({2, 3, 4, 0, false});
-    DenseWeightGradientArgs<double> args{2, 3, 4, p.grad_y, p.x, false, p.grad_W};
+    DenseWeightGradientArgs<double> args{2, 3, 4, p.grad_y, p.x, false, p.grad_W, nullptr};
     change(args);
     EXPECT_THAT(
         [&] { cpu::dense_weight_gradient(args); },
