@@ -3,6 +3,9 @@
 // architecture knows and chosen at run time (Highway).
 #include "host/cpu/product.hpp"
 
+// Tiles are arrays of vectors, so vectors must have a size when compiled.
+#define HWY_DISABLED_TARGETS \
+  (HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "host/cpu/product.cpp"
 #include <hwy/foreach_target.h>

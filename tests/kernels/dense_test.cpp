@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <hwy/targets.h>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -177,6 +178,31 @@ TEST(Dense, GivesARowTheSameBitsWhereverItStands) {
   }
 }
 
+// Chains of fused multiply-adds have the same bits on vectors of any width; an instruction set
+// without fma errs like any plain loop.
+TEST(Dense, GivesTheSameBitsOnEachInstructionSetWithFma) {
+  for (const DenseShape& shape :
+       {DenseShape{7, 33, 31, Addend::other, true, false, Activation::identity, 3},
+        DenseShape{23, 100, 64, Addend::y, true}, DenseShape{4, 7, 9, Addend::none, true, true}}) {
+    DenseProblem<float> best(shape), other(shape);
+    DenseProblem<double> best_double(shape), other_double(shape);
+    best.run(), best_double.run();
+    for (const std::int64_t targets : {HWY_AVX2 | HWY_STATIC_TARGET, HWY_SSE4 | HWY_STATIC_TARGET,
+                                       HWY_STATIC_TARGET | std::int64_t{0}}) {
+      hwy::SetSupportedTargetsForTest(targets);
+      other.run(), other_double.run();
+      hwy::SetSupportedTargetsForTest(0);
+      const bool fused = (targets & HWY_AVX2) != 0;
+      for (std::int64_t r = 0; r < shape.M; ++r) {
+        for (std::int64_t n = 0; n < shape.N; ++n) {
+          ASSERT_LE(std::abs(other.y(r, n) - best.y(r, n)), fused ? 0.0f : 1e-4f) << targets;
+          ASSERT_LE(std::abs(other_double.y(r, n) - best_double.y(r, n)), fused ? 0.0 : 1e-13);
+        }
+      }
+    }
+  }
+}
+
 TEST(Dense, NamesArgumentValueAndRule) {
   const auto expect = [](auto change, const char* message) {
     DenseProblem<float> problem({2, 3, 4, Addend::y});
@@ -294,6 +320,29 @@ INSTANTIATE_TEST_SUITE_P(
                     GradientShape{2, 33, 17, 1, false}, GradientShape{127, 31, 64, 0, true},
                     GradientShape{128, 16, 1, 3, false}, GradientShape{515, 100, 88, 4, true},
                     GradientShape{1000, 3, 200, 0, false}));
+
+TEST(DenseWeightGradient, HasTheSameBitsHoweverItIsSharedOut) {
+  const GradientShape shape{300, 77, 45, 2, true};
+  GradientProblem<float> whole(shape), parts(shape);
+  whole.run();
+  parts.grad_W.fill([&](auto n, auto k) { return parts.before(n, k); });
+  parts.grad_bias.fill([&](auto, auto n) { return parts.before(n, 0); });
+  for (const auto& [begin, end] : {std::pair<std::int64_t, std::int64_t>{0, 13}, {13, 77}}) {
+    const Rows<float> grad_y = parts.grad_y.view(), grad_W = parts.grad_W.view();
+    cpu::dense_weight_gradient<float>({shape.M,
+                                       end - begin,
+                                       shape.K,
+                                       {grad_y.data + begin, grad_y.stride},
+                                       parts.x,
+                                       true,
+                                       {grad_W[begin], grad_W.stride},
+                                       parts.grad_bias.view().data + begin});
+  }
+  for (std::int64_t n = 0; n < shape.N; ++n) {
+    ASSERT_EQ(whole.grad_bias(0, n), parts.grad_bias(0, n));
+    for (std::int64_t k = 0; k < shape.K; ++k) ASSERT_EQ(whole.grad_W(n, k), parts.grad_W(n, k));
+  }
+}
 
 TEST(DenseWeightGradient, NamesArgumentValueAndRule) {
   const auto expect = [](auto change, const char* message) {
