@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/inference/lgssm_predictor.hpp"
 #include "seqvae/train/run_folder.hpp"
 
 namespace seqvae::app {
@@ -17,7 +18,13 @@ std::int64_t count(const std::vector<double>& values) {
 }  // namespace
 
 void add_model_arguments(CLI::App& command, ModelArguments& model) {
-  command.add_option("RUN", model.run, "the folder of a run")->required()->type_name("");
+  CLI::Option* run = command.add_option("RUN", model.run, "the folder of a run")->type_name("");
+  CLI::Option* name = add_text(command, "--model", model.model, "lgssm",
+                               "in place of a run: the exact model with its matrices given");
+  CLI::Option* config = add_text(command, "--config", model.config, "FILE.json",
+                                 "its matrices: A C Q R, m0 P0 or \"diffuse\": true, B D");
+  name->excludes(run)->needs(config);
+  config->needs(name);
 }
 
 void add_data_arguments(CLI::App& command, DataArguments& data) {
@@ -52,8 +59,30 @@ io::Array OpenModel::array(std::vector<std::int64_t> shape,
   return io::Array::of(std::move(shape), std::vector<float>(values.begin(), values.end()));
 }
 
+namespace {
+
+OpenModel open_given(const ModelArguments& model, const RunArguments& arguments) {
+  if (model.model != "lgssm") {
+    throw InputError("--model", model.model, "must be lgssm where no run is given");
+  }
+  const io::Json config = io::read_json(model.config);
+  const Lgssm lgssm = Lgssm::given(io::JsonView(config, model.config));
+  OpenModel open;
+  open.name = "lgssm";
+  open.D = lgssm.matrices().m;
+  open.U = lgssm.matrices().U;
+  open.float32 = arguments.precision == "float32";
+  open.pool = std::make_unique<ThreadPool>(static_cast<int>(arguments.threads));
+  open.predictor = make_lgssm_predictor(lgssm.matrices(), *open.pool);
+  return open;
+}
+
+}  // namespace
+
 OpenModel open_model(const ModelArguments& model, const RunArguments& arguments) {
   check(arguments);
+  if (!model.model.empty()) return open_given(model, arguments);
+  if (model.run.empty()) throw InputError("RUN", "", "is required, or --model lgssm --config FILE");
   RunFolder run = RunFolder::open(model.run);
   if (!arguments.precision.empty()) run.config["precision"] = arguments.precision;
   const DataShape shape = run.data_shape();

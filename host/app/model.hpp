@@ -11,9 +11,9 @@
 
 namespace seqvae::app {
 
-/// Which model: a run folder.
+/// Which model: a run folder, or lgssm with its matrices given.
 struct ModelArguments {
-  std::string run;
+  std::string run, model, config;
 };
 void add_model_arguments(CLI::App& command, ModelArguments& model);
 

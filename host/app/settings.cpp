@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/models/lgssm.hpp"
 #include "seqvae/models/model.hpp"
 #include "seqvae/train/trainer.hpp"
 
@@ -58,11 +59,18 @@ void check(io::Json& settings, const std::string& source) {
   const auto view = [&](const char* section) {
     return io::JsonView(settings.at(section), source, section);
   };
-  settings["train"] = TrainConfig::from_json(view("train")).to_json();
   load_options_of(view("data"));
   io::JsonView(settings, source).at("precision").choice({"float32", "float64"});
-  const ModelEntry& entry = find_model(settings.at("model").get<std::string>());
-  entry.make(view("configuration"), DataShape());
+  const std::string model = settings.at("model").get<std::string>();
+  if (model == "lgssm") {
+    settings["train"] = LgssmTrainConfig::from_json(view("train")).to_json();
+    data::SequenceSet one_column;
+    one_column.D = 1;
+    Lgssm::of(view("configuration"), one_column);
+    return;
+  }
+  settings["train"] = TrainConfig::from_json(view("train")).to_json();
+  find_model(model).make(view("configuration"), DataShape());
 }
 
 }  // namespace
@@ -97,8 +105,10 @@ std::vector<Setting> read_settings(const io::Path& file) {
 }
 
 io::Json default_settings(const std::string& model) {
+  const bool exact = model == "lgssm";
   return {{"model", model},
-          {"configuration", find_model(model).configuration},
+          {"configuration",
+           exact ? Lgssm::default_configuration() : find_model(model).configuration},
           {"data",
            {{"columns", io::Json::array()},
             {"time", ""},
@@ -107,8 +117,8 @@ io::Json default_settings(const std::string& model) {
             {"standardize", false},
             {"split_at", io::Json::array()},
             {"emission", "auto"}}},
-          {"train", TrainConfig().to_json()},
-          {"precision", "float32"}};
+          {"train", exact ? LgssmTrainConfig().to_json() : TrainConfig().to_json()},
+          {"precision", exact ? "float64" : "float32"}};
 }
 
 void apply_settings(io::Json& settings, const std::vector<Setting>& given) {

@@ -15,6 +15,7 @@
 #include "host/app/settings.hpp"
 #include "host/app/signals.hpp"
 #include "seqvae/core/error.hpp"
+#include "seqvae/models/lgssm.hpp"
 #include "seqvae/train/run_folder.hpp"
 #include "seqvae/train/trainer.hpp"
 
@@ -70,14 +71,20 @@ std::string model_of(const std::vector<Setting>& given) {
 io::Json resolve(io::Json settings, const data::Dataset& dataset) {
   io::Json& data = settings["data"];
   const data::SequenceSet& set = dataset.training_part();
-  if (data["emission"] == "auto") data["emission"] = data::choose_emission(set);
+  if (data["emission"] == "auto") {
+    data["emission"] = settings["model"] == "lgssm" ? "gaussian" : data::choose_emission(set);
+  }
   if (data["standardize"] == true && data["emission"] != "gaussian") {
     throw InvalidArgument(fmt::format("standardize = true, must be false with emission {}",
                                       data["emission"].get<std::string>()));
   }
   data["x_width"] = set.D;
   data["controls_width"] = set.U;
-  data["missing"] = set.has_missing() || settings["train"]["hide"].get<double>() > 0;
+  data["missing"] = set.has_missing() || settings["train"].value("hide", 0.0) > 0;
+  if (settings["model"] == "lgssm" && data["emission"] != "gaussian") {
+    throw InvalidArgument(fmt::format("emission = {}, must be gaussian with lgssm",
+                                      data["emission"].get<std::string>()));
+  }
   settings["scaler"] = dataset.scaler ? dataset.scaler->to_json() : io::Json();
   settings["version"] = SEQVAE_VERSION;
   return settings;
@@ -161,7 +168,7 @@ struct Watch {
 
 /// The whole run, what came before a resumption included: its last means of training and its best
 /// validation.
-io::Json report_of(const RunFolder& run, const Model& model, Stop stop, const Watch& watch) {
+io::Json report_of(const RunFolder& run, std::int64_t parameters, Stop stop, const Watch& watch) {
   const std::vector<io::Json> lines = read_metrics(run.path / "metrics.jsonl");
   const io::Json *train = nullptr, *best = nullptr;
   for (const io::Json& line : lines) {
@@ -181,7 +188,7 @@ io::Json report_of(const RunFolder& run, const Model& model, Stop stop, const Wa
   const std::int64_t written = lines.empty() ? 0 : lines.back().at("step").get<std::int64_t>();
   io::Json report = {{"model", run.model()},
                      {"run", run.path.string()},
-                     {"parameters", model.parameters().count()},
+                     {"parameters", parameters},
                      {"stop", to_string(stop)},
                      {"step", std::max(watch.step, written)}};
   if (train != nullptr) {
@@ -199,9 +206,7 @@ void run(const TrainCommand& a) {
   const std::vector<Setting> given = given_settings(a);
   if (!a.run.plot.empty()) Gnuplot::check(a.run.plot);
   const Job job = a.resume ? resume(a, given) : begin(a, given);
-  const std::unique_ptr<Model> model = job.run.make_model();
-  const TrainConfig config = TrainConfig::from_json(
-      io::JsonView(job.run.config.at("train"), (job.run.path / "config.json").string(), "train"));
+  const io::JsonView config(job.run.config, (job.run.path / "config.json").string());
   TrainOptions options;
   options.run = job.run.path;
   options.resume = a.resume;
@@ -210,11 +215,24 @@ void run(const TrainCommand& a) {
   options.time_limit_seconds = a.time_limit;
 
   Watch watch(!a.common.quiet && !a.common.json);
-  const Stop stop = train(*model, job.dataset, config, options, watch.callbacks());
+  std::int64_t parameters = 0;
+  Stop stop = Stop::finished;
+  if (job.run.model() == "lgssm") {
+    const io::JsonView configuration = config.at("configuration");
+    parameters = static_cast<std::int64_t>(
+        Lgssm::of(configuration, job.dataset.training_part()).theta().size());
+    stop = train_lgssm(configuration, job.dataset, LgssmTrainConfig::from_json(config.at("train")),
+                       options, watch.callbacks());
+  } else {
+    const std::unique_ptr<Model> model = job.run.make_model();
+    parameters = model->parameters().count();
+    stop = train(*model, job.dataset, TrainConfig::from_json(config.at("train")), options,
+                 watch.callbacks());
+  }
   watch.bar.clear();
   if (!a.run.plot.empty()) plot_training(a.run.plot, job.run.path / "metrics.jsonl");
   if (a.common.json || !a.common.quiet) {
-    print_report(report_of(job.run, *model, stop, watch), a.common.json);
+    print_report(report_of(job.run, parameters, stop, watch), a.common.json);
   }
   if (stop == Stop::interrupted) {
     flush_output();

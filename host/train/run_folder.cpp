@@ -107,8 +107,4 @@ std::unique_ptr<Predictor> RunFolder::predictor(const std::string& checkpoint,
   return make_deep_predictor(std::move(made), std::move(values), pool);
 }
 
-std::unique_ptr<Predictor> lgssm_from_config(const io::JsonView& config, ThreadPool& pool) {
-  return make_lgssm_predictor(Lgssm::given(config).matrices(), pool);
-}
-
 }  // namespace seqvae
