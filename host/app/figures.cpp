@@ -6,10 +6,9 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <sstream>
 
 #include "host/app/gnuplot.hpp"
-#include "seqvae/io/json.hpp"
+#include "host/app/metrics.hpp"
 
 namespace seqvae::app {
 namespace {
@@ -129,9 +128,7 @@ std::string band(const std::string& name, int low, int high, const std::string& 
 
 void plot_training(const std::filesystem::path& picture, const std::filesystem::path& metrics) {
   std::vector<double> steps[2], values[2];
-  std::istringstream lines(io::read_file(metrics));
-  for (std::string line; std::getline(lines, line);) {
-    const io::Json json = io::parse_json(line, metrics.string());
+  for (const io::Json& json : read_metrics(metrics)) {
     const std::size_t which = json.at("split") == "train" ? 0 : 1;
     steps[which].push_back(json.at("step").get<double>());
     const io::Json& value = json.at("nats_per_step");

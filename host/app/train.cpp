@@ -1,13 +1,14 @@
 // seqvae train: a run folder from a model's name and data.
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 #include <memory>
 
 #include "host/app/commands.hpp"
 #include "host/app/errors.hpp"
 #include "host/app/figures.hpp"
 #include "host/app/gnuplot.hpp"
+#include "host/app/metrics.hpp"
 #include "host/app/model.hpp"
 #include "host/app/output.hpp"
 #include "host/app/progress.hpp"
@@ -140,56 +141,62 @@ const char* to_string(Stop stop) {
   return "";
 }
 
-/// What is told while training runs and when it is done.
+/// What is told while training runs.
 struct Watch {
   explicit Watch(bool shown) : bar("train", shown) {}
   ProgressBar bar;
   std::int64_t step = 0;
-  std::optional<Metrics> train, valid, best;
+  std::string valid;
 
   TrainCallbacks callbacks() {
     TrainCallbacks calls;
     calls.on_metrics = [this](const Metrics& metrics) {
-      if (metrics.split == "train") {
-        train = metrics;
-        return;
-      }
-      valid = metrics;
-      if (!best || metrics.nats_per_step < best->nats_per_step) best = metrics;
+      if (metrics.split == "valid") valid = fmt::format("  valid {:.4g}", metrics.nats_per_step);
     };
     calls.on_step = [this](std::int64_t at, std::int64_t all, double objective,
                            std::int64_t sequences) {
       step = at;
       if (!bar.is_due()) return bar.update(at, all);
-      std::string text = fmt::format("{:.4g} nats/step", objective);
-      if (valid) text += fmt::format("  valid {:.4g}", valid->nats_per_step);
-      text += fmt::format("  {:.3g} sequences/s", static_cast<double>(sequences) / bar.seconds());
-      bar.update(at, all, text);
+      const double speed = static_cast<double>(sequences) / bar.seconds();
+      bar.update(at, all,
+                 fmt::format("{:.4g} nats/step{}  {:.3g} sequences/s", objective, valid, speed));
     };
     calls.should_stop = [] { return signal_received() != 0; };
     return calls;
   }
 };
 
+/// The whole run, what came before a resumption included: its last means of training and its best
+/// validation.
 io::Json report_of(const RunFolder& run, std::int64_t parameters, Stop stop, const Watch& watch) {
+  const std::vector<io::Json> lines = read_metrics(run.path / "metrics.jsonl");
+  const io::Json *train = nullptr, *best = nullptr;
+  for (const io::Json& line : lines) {
+    if (line.at("split") == "train") {
+      train = &line;
+    } else if (line.at("nats_per_step").is_number() &&
+               (best == nullptr || line.at("nats_per_step") < best->at("nats_per_step"))) {
+      best = &line;
+    }
+  }
+  const auto bound_of = [](const io::Json& line) {
+    return io::Json{{"nats_per_step", line.at("nats_per_step")},
+                    {"reconstruction", line.at("reconstruction")},
+                    {"kl", line.at("kl")},
+                    {"step", line.at("step")}};
+  };
+  const std::int64_t written = lines.empty() ? 0 : lines.back().at("step").get<std::int64_t>();
   io::Json report = {{"model", run.model()},
                      {"run", run.path.string()},
                      {"parameters", parameters},
                      {"stop", to_string(stop)},
-                     {"step", watch.step}};
-  if (watch.train) {
-    report["epoch"] = watch.train->epoch;
-    report["train"] = {{"nats_per_step", watch.train->nats_per_step},
-                       {"reconstruction", watch.train->reconstruction},
-                       {"kl", watch.train->kl}};
-    report["skipped"] = watch.train->skipped;
+                     {"step", std::max(watch.step, written)}};
+  if (train != nullptr) {
+    report["epoch"] = train->at("epoch");
+    report["skipped"] = train->at("skipped");
+    report["train"] = bound_of(*train);
   }
-  if (watch.best) {
-    report["valid"] = {{"nats_per_step", watch.best->nats_per_step},
-                       {"reconstruction", watch.best->reconstruction},
-                       {"kl", watch.best->kl},
-                       {"step", watch.best->step}};
-  }
+  if (best != nullptr) report["valid"] = bound_of(*best);
   report["seconds"] = watch.bar.seconds();
   return report;
 }

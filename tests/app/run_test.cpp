@@ -308,6 +308,16 @@ TEST_F(Run, ResumeGoesOnAfterASignalToTheSameBytes) {
   }
 }
 
+TEST_F(Run, ResumeOfAFinishedRunChangesNothing) {
+  const std::string metrics = io::read_file(file("run/metrics.jsonl"));
+  const Outcome outcome = run(training("run") + Words{"--epochs", "3", "--json", "--resume"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(io::read_file(file("run/metrics.jsonl")), metrics);  // seconds too
+  for (const char* key : {"step", "train", "valid"}) {
+    EXPECT_EQ(outcome.json().at(key), trained_.json().at(key)) << key;
+  }
+}
+
 TEST_F(Run, ResumeRefusesWhatContradictsTheRun) {
   const Outcome outcome =
       run(training("run") + Words{"--epochs", "3", "--resume", "--set", "configuration.z=4"});
