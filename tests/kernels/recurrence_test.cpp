@@ -316,7 +316,7 @@ TYPED_TEST(Recurrence, NamesArgumentValueAndRule) {
   expect([](auto& a) { a.layout.T = -1; }, "layout.T = -1, must be from 0 to 2^31 - 1");
   expect([](auto& a) { a.layout.K = 2; }, "layout.K = 2, must be 1");
   expect([](auto& a) { a.layout.T = a.layout.B = 1 << 16; },
-         "layout.T = 65536, must be <= (2^31 - 1) / B");
+         "layout.T = 65536, must be at most (2^31 - 1) / (B K)");
   expect([](auto& a) { a.D = 0; }, "D = 0, must be >= 1");
   expect([](auto& a) { a.H = 0; }, "H = 0, must be >= 1");
   expect([](auto& a) { a.D = 1 << 30; }, "D = 1073741824, must be <= (2^31 - 1) / (4 H)");
