@@ -220,6 +220,10 @@ struct Executor<Real>::Impl {
         const Parameter& p = parameters[node.weight.parameter];
         instruction.gradient = gradients + p.offset + node.weight.begin;
         instruction.gradient_stride = p.cols;
+        instruction.bias_gradient =
+            node.bias.parameter < 0
+                ? nullptr
+                : gradients + parameters[node.bias.parameter].offset + node.bias.begin;
         continue;
       }
       if (node.op == Op::row_gradient) {

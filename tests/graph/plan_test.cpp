@@ -242,13 +242,15 @@ TEST(Plan, ReusesMemoryOfValuesThatAreDone) {
   for (std::size_t i = 0; i < scan.graph.nodes.size(); ++i) {
     const Storage& s = plan.storage[i];
     const Node& node = scan.graph.nodes[i];
-    if (s.root != static_cast<std::int32_t>(i) || s.parameter || node.D == 0) continue;
+    const bool sink = node.op == Op::weight_gradient || node.op == Op::row_gradient;
+    if (s.root != static_cast<std::int32_t>(i) || s.parameter || sink) continue;
     const bool all = node.kind.base == RowKind::Base::step && !s.local;
     apart += node.D * (all                                       ? capacity.rows
                        : node.kind.base == RowKind::Base::shared ? 1
                                                                  : capacity.sequences);
   }
-  EXPECT_LE(place(scan, plan, capacity).back(), apart / 2);
+  // What backward reads of forward must lie side by side; most of the gradients need not.
+  EXPECT_LE(place(scan, plan, capacity).back() * 3, apart * 2);
 }
 
 }  // namespace
