@@ -80,7 +80,7 @@ void weight_gradient(benchmark::State& state) {
   std::vector<float> grad_W(static_cast<std::size_t>(N * K));
   for (auto _ : state) {
     cpu::dense_weight_gradient<float>(
-        {M, N, K, {grad_y.data(), N}, {x.data(), K}, false, {grad_W.data(), K}});
+        {M, N, K, {grad_y.data(), N}, {x.data(), K}, false, {grad_W.data(), K}, nullptr});
   }
   count_flops(state);
 }

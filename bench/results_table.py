@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes bench/results/README.md: the table of what bench/compare.py has stored beside it."""
+"""Writes bench/results/README.md: the tables of what the benchmarks have stored beside it."""
 
 import json
 import pathlib
@@ -40,6 +40,27 @@ def machine(report):
             f"cores, {found['memory_GiB']:.0f} GiB")
 
 
+KERNELS = """
+## Kernels
+Forward and backward, milliseconds, minima of nine alternating runs (bench/peers/gru.py and sampling.py;
+torch 2.15, glibc's memory kept; GRU and LSTM with T steps, B sequences, D inputs, H units).
+
+| case | threads | seqvae | torch | ratio |
+|---|---:|---:|---:|---:|
+"""
+
+
+def kernels():
+    text = KERNELS
+    for name in ("recurrence", "sampling"):
+        for line in (FOLDER / f"{name}.jsonl").read_text().splitlines():
+            r = json.loads(line)
+            case = r.get("stage") or f"{r['kind']} {r['T']},{r['B']},{r['D']},{r['H']}"
+            text += (f"| {case} | {r['threads']} | {r['seqvae_ms']} | {r['torch_ms']} | "
+                     f"{r['speedup']} |\n")
+    return text
+
+
 def main():
     reports = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*_threads*.json"))]
     if not reports:
@@ -48,7 +69,7 @@ def main():
     rounds = sorted({str(report["rounds"]) for report in reports})
     (FOLDER / "README.md").write_text(
         HEAD.format(machine="; ".join(machines), rounds=" or ".join(rounds))
-        + "".join(map(row, reports)))
+        + "".join(map(row, reports)) + kernels() + (FOLDER / "jsb.md").read_text())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 # The library: every room of host/ but the program, and the kernels for CUDA where they are built.
 find_package(Threads REQUIRED)
 find_package(Eigen3 3.4 REQUIRED NO_MODULE)
-find_package(OneDnn REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(PkgConfig REQUIRED)
@@ -15,6 +14,6 @@ add_library(seqvae::seqvae ALIAS seqvae)
 target_compile_features(seqvae PUBLIC cxx_std_20)
 target_include_directories(seqvae PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-target_link_libraries(seqvae PRIVATE $<BUILD_INTERFACE:seqvae_settings> Eigen3::Eigen OneDnn::dnnl
-                      PkgConfig::libzip PkgConfig::hwy
+target_link_libraries(seqvae PRIVATE $<BUILD_INTERFACE:seqvae_settings>
+                      $<BUILD_INTERFACE:Eigen3::Eigen> PkgConfig::libzip PkgConfig::hwy
                       PUBLIC nlohmann_json::nlohmann_json fmt::fmt Threads::Threads)

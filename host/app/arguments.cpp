@@ -110,7 +110,7 @@ CLI::Option* add_duration(CLI::App& command, const std::string& flag,
 
 void add_common(CLI::App& command, CommonArguments& common) {
   command.add_flag("--json", common.json, "one JSON object on stdout, and nothing else there");
-  command.add_flag("--quiet", common.quiet, "no progress, no notes");
+  command.add_flag("--quiet", common.quiet, "no progress, no summary of what was written");
 }
 
 void add_run_arguments(CLI::App& command, RunArguments& run, bool plots) {

@@ -33,7 +33,7 @@ io::Json models() {
 }
 
 io::Json devices() {
-  return {{"cpu", fmt::format("{} threads", ThreadPool().size())},
+  return {{"cpu", fmt::format("{} threads", ThreadPool().count())},
           {"cuda", fmt::format("{} devices", Device::cuda_count())}};
 }
 
@@ -44,7 +44,12 @@ io::Json kernels() {
           {"gaussian",
            "gaussian_head, gaussian_sample, gaussian_kl, gaussian_sample_kl, "
            "gaussian_log_density, and their _backward"},
+          {"gru", "gru, gru_backward"},
+          {"kalman",
+           "kalman_filter, kalman_smoother, kalman_backward, kalman_forecast, kalman_simulate, "
+           "kalman_sample"},
           {"likelihood", "likelihood, likelihood_backward, likelihood_sample, likelihood_mean"},
+          {"lstm", "lstm, lstm_backward"},
           {"optimizer", "adamw"},
           {"recurrent_cell", "gru_cell, lstm_cell, and their _backward"},
           {"reduce", "sum_over_time, sum_over_rows, log_mean_exp, log_mean_exp_backward"}};

@@ -11,6 +11,12 @@ int main(int argc, char** argv) {
   program.set_version_flag("--version", "seqvae " SEQVAE_VERSION);
   program.require_subcommand(1);
   program.get_formatter()->column_width(34);
+  add_train(program);
+  add_evaluate(program);
+  add_infer(program);
+  add_forecast(program);
+  add_impute(program);
+  add_generate(program);
   add_data(program);
   add_info(program);
   add_example(program, "seqvae data make lorenz --out lorenz.npz");

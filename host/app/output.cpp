@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "seqvae/core/error.hpp"
@@ -13,7 +14,10 @@ namespace {
 std::string text_of(const io::Json& value) {
   if (value.is_null()) return "-";
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
+  if (value.is_number_float()) {
+    const double number = value.get<double>();
+    return std::isfinite(number) ? fmt::format("{:.6g}", number) : "-";
+  }
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_array()) {
     std::string text;
@@ -56,8 +60,6 @@ void print_report(const io::Json& report, bool json) {
     print_lines(report, 0, width_of(report, 0));
   }
 }
-
-void note(const std::string& text) { fmt::print(stderr, "seqvae: note: {}\n", text); }
 
 void flush_output() {
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {

@@ -1,16 +1,11 @@
 // What a command says when it is done: one report, as JSON or as a table.
 #pragma once
-#include <string>
-
 #include "seqvae/io/json.hpp"
 
 namespace seqvae::app {
 
 /// JSON: the report and nothing else. Otherwise a line a key, members of objects indented.
 void print_report(const io::Json& report, bool json);
-
-/// A line on stderr that is no failure.
-void note(const std::string& text);
 
 /// \throws Error where standard output has not taken all that was printed.
 void flush_output();

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/models/lgssm_form.hpp"
 #include "seqvae/models/model.hpp"
 #include "seqvae/train/trainer.hpp"
 
@@ -53,16 +54,33 @@ io::Json& place_of(io::Json& settings, const Setting& setting) {
   return settings[setting.key.substr(0, dot)][setting.key.substr(dot + 1)];
 }
 
+/// The form that was asked for, else a local linear trend. \throws InputError.
+io::Json lgssm_configuration(const io::Json& settings, const std::string& source) {
+  io::Json chosen = io::Json::object();
+  for (const auto& [key, value] : settings.at("configuration").items()) {
+    if (!value.is_null()) chosen[key] = value;
+  }
+  if (chosen.empty())
+    chosen["structural"] = {{"level", true}, {"trend", true}, {"irregular", true}};
+  make_lgssm_form(io::JsonView(chosen, source, "configuration"), 1, 0);
+  return chosen;
+}
+
 /// Fails in the name of `source`, whose settings came last.
 void check(io::Json& settings, const std::string& source) {
   const auto view = [&](const char* section) {
     return io::JsonView(settings.at(section), source, section);
   };
-  settings["train"] = TrainConfig::from_json(view("train")).to_json();
   load_options_of(view("data"));
   io::JsonView(settings, source).at("precision").choice({"float32", "float64"});
-  const ModelEntry& entry = find_model(settings.at("model").get<std::string>());
-  entry.make(view("configuration"), DataShape());
+  const std::string model = settings.at("model").get<std::string>();
+  if (model == "lgssm") {
+    settings["train"] = LgssmTrainConfig::from_json(view("train")).to_json();
+    lgssm_configuration(settings, source);
+    return;
+  }
+  settings["train"] = TrainConfig::from_json(view("train")).to_json();
+  find_model(model).make(view("configuration"), DataShape());
 }
 
 }  // namespace
@@ -97,8 +115,10 @@ std::vector<Setting> read_settings(const io::Path& file) {
 }
 
 io::Json default_settings(const std::string& model) {
+  const bool exact = model == "lgssm";
   return {{"model", model},
-          {"configuration", find_model(model).configuration},
+          {"configuration", exact ? io::Json{{"structural", nullptr}, {"states", nullptr}}
+                                  : find_model(model).configuration},
           {"data",
            {{"columns", io::Json::array()},
             {"time", ""},
@@ -107,8 +127,8 @@ io::Json default_settings(const std::string& model) {
             {"standardize", false},
             {"split_at", io::Json::array()},
             {"emission", "auto"}}},
-          {"train", TrainConfig().to_json()},
-          {"precision", "float32"}};
+          {"train", exact ? LgssmTrainConfig().to_json() : TrainConfig().to_json()},
+          {"precision", exact ? "float64" : "float32"}};
 }
 
 void apply_settings(io::Json& settings, const std::vector<Setting>& given) {
@@ -116,6 +136,9 @@ void apply_settings(io::Json& settings, const std::vector<Setting>& given) {
     place_of(settings, given[i]) = given[i].value;
     const bool last_of_source = i + 1 == given.size() || given[i + 1].source != given[i].source;
     if (last_of_source) check(settings, given[i].source);
+  }
+  if (settings.at("model") == "lgssm") {
+    settings["configuration"] = lgssm_configuration(settings, "configuration");
   }
 }
 

@@ -115,6 +115,7 @@ template <class Real>
 void dense_weight_gradient(const DenseWeightGradientArgs<Real>& a) {
   check(a);
   constexpr std::int64_t kSummed = 256, kRows = 160, kColumns = kPanelColumns<Real>;
+  if (a.grad_bias != nullptr && !a.accumulate) std::fill_n(a.grad_bias, a.N, Real{0});
   if (a.M == 0 && !a.accumulate) {
     for (std::int64_t n = 0; n < a.N; ++n) std::fill_n(a.grad_W[n], a.K, Real{0});
   }
@@ -125,6 +126,7 @@ void dense_weight_gradient(const DenseWeightGradientArgs<Real>& a) {
     for (std::int64_t n = 0; n < a.N; n += kRows) {
       p.rows = std::min(kRows, a.N - n);
       p.x = {a.grad_y[row] + n, a.grad_y.stride};
+      if (a.grad_bias != nullptr) add_column_sums(p.K, p.rows, p.x, a.grad_bias + n);
       for (std::int64_t k = 0; k < a.K; k += kColumns) {
         p.columns = std::min(kColumns, a.K - k);
         p.panel = a.x[row] + k;

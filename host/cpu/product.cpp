@@ -3,6 +3,9 @@
 // architecture knows and chosen at run time (Highway).
 #include "host/cpu/product.hpp"
 
+// Tiles are arrays of vectors, so vectors must have a size when compiled.
+#define HWY_DISABLED_TARGETS \
+  (HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "host/cpu/product.cpp"
 #include <hwy/foreach_target.h>
@@ -21,6 +24,8 @@ constexpr int kMostRows = 10;
 constexpr int kMostRows = 5;
 #endif
 
+// The next tile's rows of x, which follow this one's where rows are dense, are fetched meanwhile.
+//
 // How far ahead of its use a packed panel is fetched: 2 KiB hide L3's latency (measured).
 // Transposed, both operands lie in rows far apart, which the hardware does not foresee: the rows
 // after the last are fetched to L2, for they are the next block's.
@@ -48,19 +53,22 @@ HWY_INLINE void store_first(D d, hn::Vec<D> v, Real* to, std::int64_t count) {
 #endif
 }
 
-// Adds bias and addend of one vector of columns and stores it.
+// One vector of sums, of which `columns` exist, plus addend, to memory.
 template <class D, class Real = hn::TFromD<D>>
-HWY_INLINE void finish(D d, hn::Vec<D> sum, const Real* bias, const Real* addend, Real* y,
-                       std::int64_t columns) {
+HWY_INLINE void finish(D d, hn::Vec<D> sum, const Real* addend, Real* y, std::int64_t columns) {
   if (columns >= static_cast<std::int64_t>(hn::Lanes(d))) {
-    if (bias != nullptr) sum = hn::Add(sum, hn::LoadU(d, bias));
-    if (addend != nullptr) sum = hn::Add(sum, hn::LoadU(d, addend));
-    hn::StoreU(sum, d, y);
+    hn::StoreU(addend == nullptr ? sum : hn::Add(sum, hn::LoadU(d, addend)), d, y);
   } else if (columns > 0) {
-    if (bias != nullptr) sum = hn::Add(sum, load_first(d, bias, columns));
     if (addend != nullptr) sum = hn::Add(sum, load_first(d, addend, columns));
     store_first(d, sum, y, columns);
   }
+}
+
+template <class D, class Real = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> bias_of(D d, const Real* bias, std::int64_t columns) {
+  if (bias == nullptr || columns <= 0) return hn::Zero(d);
+  if (columns >= static_cast<std::int64_t>(hn::Lanes(d))) return hn::LoadU(d, bias);
+  return load_first(d, bias, columns);
 }
 
 // kRows rows from row0, kVectors vectors of columns from column0.
@@ -69,14 +77,18 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   hn::Vec<D> sums[kRows][kVectors];
   const Real* x[kRows];
+  HWY_UNROLL(2)
+  for (int v = 0; v < kVectors; ++v) {
+    const std::int64_t column = column0 + v * lanes;
+    sums[0][v] = bias_of(d, p.bias != nullptr ? p.bias + column : nullptr, p.columns - column);
+  }
   HWY_UNROLL(10)
   for (int r = 0; r < kRows; ++r) {
     x[r] = kTransposed ? p.x.data + row0 + r : p.x[row0 + r];
     HWY_UNROLL(2)
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(d);
-    // What is written last is asked for first.
-    HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) {
+      sums[r][v] = sums[0][v];
+      // What is written last is asked for first.
       __builtin_prefetch(p.y[row0 + r] + column0 + v * lanes, 1);
     }
   }
@@ -103,16 +115,19 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
     if (kTransposed) {
       __builtin_prefetch(x[0] + p.K * p.x.stride, 0, 2);
       x[0] += p.x.stride;
+    } else {
+      __builtin_prefetch(x[kRows - 1] + p.x.stride + k * kRows);
     }
   }
+  const bool whole = p.columns - column0 >= kVectors * lanes;
   HWY_UNROLL(10)
   for (int r = 0; r < kRows; ++r) {
+    Real* y = p.y[row0 + r] + column0;
+    const Real* addend = p.addend ? p.addend[row0 + r] + column0 : nullptr;
     HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) {
-      const std::int64_t column = column0 + v * lanes;
-      finish(d, sums[r][v], p.bias != nullptr ? p.bias + column : nullptr,
-             p.addend ? p.addend[row0 + r] + column : nullptr, p.y[row0 + r] + column,
-             p.columns - column);
+      finish(d, sums[r][v], addend == nullptr ? nullptr : addend + v * lanes, y + v * lanes,
+             whole ? lanes : p.columns - column0 - v * lanes);
     }
   }
 }
@@ -170,6 +185,43 @@ void product(const PanelProduct<Real>& p) {
   }
 }
 
+// sums[c] += sum_r x[r][c], four vectors of columns at a time.
+template <class Real>
+void add_columns(std::int64_t rows, std::int64_t columns, Rows<const Real> x, Real* sums) {
+  const hn::CappedTag<Real, 64 / sizeof(Real)> d;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t c = 0;
+  for (; c + 4 * lanes <= columns; c += 4 * lanes) {
+    auto s0 = hn::Zero(d), s1 = hn::Zero(d), s2 = hn::Zero(d), s3 = hn::Zero(d);
+    const Real* at = x.data + c;
+    for (std::int64_t r = 0; r < rows; ++r, at += x.stride) {
+      s0 = hn::Add(s0, hn::LoadU(d, at));
+      s1 = hn::Add(s1, hn::LoadU(d, at + lanes));
+      s2 = hn::Add(s2, hn::LoadU(d, at + 2 * lanes));
+      s3 = hn::Add(s3, hn::LoadU(d, at + 3 * lanes));
+    }
+    finish(d, s0, sums + c, sums + c, lanes);
+    finish(d, s1, sums + c + lanes, sums + c + lanes, lanes);
+    finish(d, s2, sums + c + 2 * lanes, sums + c + 2 * lanes, lanes);
+    finish(d, s3, sums + c + 3 * lanes, sums + c + 3 * lanes, lanes);
+  }
+  for (; c < columns; c += lanes) {
+    const std::int64_t some = columns - c;
+    auto sum = hn::Zero(d);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const Real* at = x[r] + c;
+      sum = hn::Add(sum, some >= lanes ? hn::LoadU(d, at) : load_first(d, at, some));
+    }
+    finish(d, sum, sums + c, sums + c, some);
+  }
+}
+
+void columns_float(std::int64_t rows, std::int64_t columns, Rows<const float> x, float* sums) {
+  add_columns(rows, columns, x, sums);
+}
+void columns_double(std::int64_t rows, std::int64_t columns, Rows<const double> x, double* sums) {
+  add_columns(rows, columns, x, sums);
+}
 void panel_float(const PanelProduct<float>& p) { product<false>(p); }
 void panel_double(const PanelProduct<double>& p) { product<false>(p); }
 void transposed_float(const PanelProduct<float>& p) { product<true>(p); }
@@ -182,11 +234,19 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace seqvae::cpu {
 
+HWY_EXPORT(columns_float);
+HWY_EXPORT(columns_double);
 HWY_EXPORT(panel_float);
 HWY_EXPORT(panel_double);
 HWY_EXPORT(transposed_float);
 HWY_EXPORT(transposed_double);
 
+void add_column_sums(std::int64_t rows, std::int64_t columns, Rows<const float> x, float* sums) {
+  HWY_DYNAMIC_DISPATCH(columns_float)(rows, columns, x, sums);
+}
+void add_column_sums(std::int64_t rows, std::int64_t columns, Rows<const double> x, double* sums) {
+  HWY_DYNAMIC_DISPATCH(columns_double)(rows, columns, x, sums);
+}
 void panel_product(const PanelProduct<float>& p) { HWY_DYNAMIC_DISPATCH(panel_float)(p); }
 void panel_product(const PanelProduct<double>& p) { HWY_DYNAMIC_DISPATCH(panel_double)(p); }
 void transposed_product(const PanelProduct<float>& p) { HWY_DYNAMIC_DISPATCH(transposed_float)(p); }

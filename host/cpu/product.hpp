@@ -17,9 +17,9 @@ constexpr std::int64_t panel_width(std::int64_t N, std::int64_t panel) {
   return N - panel * whole <= whole / 2 ? whole / 2 : whole;
 }
 
-///     y[r][j] = sum_k x[r][k] panel[k][j] + bias[j] + addend[r][j],   j < columns
-/// Each element is one chain of fused multiply-adds in order of k, begun at zero: the same bits
-/// for each number of rows and each place among them.
+///     y[r][j] = (bias[j] + sum_k x[r][k] panel[k][j]) + addend[r][j],   j < columns
+/// Each element is one chain of fused multiply-adds in order of k, begun at the bias, then one sum:
+/// the same bits for each number of rows and each place among them.
 template <class Real>
 struct PanelProduct {
   std::int64_t rows = 0, K = 0;
@@ -38,5 +38,9 @@ void panel_product(const PanelProduct<double>& product);
 /// The same where x stands transposed, x.data[k * x.stride + r], and the panel has any alignment.
 void transposed_product(const PanelProduct<float>& product);
 void transposed_product(const PanelProduct<double>& product);
+
+/// sums[c] += sum_r x[r][c], c < columns.
+void add_column_sums(std::int64_t rows, std::int64_t columns, Rows<const float> x, float* sums);
+void add_column_sums(std::int64_t rows, std::int64_t columns, Rows<const double> x, double* sums);
 
 }  // namespace seqvae::cpu

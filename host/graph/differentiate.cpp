@@ -160,8 +160,7 @@ class Reverse {
         if (node.activation != Activation::identity) {
           g = unary(Op::activation_backward, node, {id, g}, node.D);
         }
-        sink(Op::weight_gradient, node.weight, {}, node.D, {g, in[0]});
-        if (node.bias.parameter >= 0) sink(Op::row_gradient, {}, node.bias, node.D, {g});
+        sink(Op::weight_gradient, node.weight, node.bias, node.D, {g, in[0]});
         if (at(active_, in[0])) {
           Node back;
           back.op = Op::linear_transposed, back.D = node.weight.cols, back.weight = node.weight;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <new>
 #include <numeric>
@@ -219,6 +220,10 @@ struct Executor<Real>::Impl {
         const Parameter& p = parameters[node.weight.parameter];
         instruction.gradient = gradients + p.offset + node.weight.begin;
         instruction.gradient_stride = p.cols;
+        instruction.bias_gradient =
+            node.bias.parameter < 0
+                ? nullptr
+                : gradients + parameters[node.bias.parameter].offset + node.bias.begin;
         continue;
       }
       if (node.op == Op::row_gradient) {
@@ -329,6 +334,11 @@ struct Executor<Real>::Impl {
     }
   }
 
+  template <class Share>
+  void on_all_threads(const Share& share) {
+    pool.run(pool.count(), std::cref(share));  // a reference: std::function copies no captures
+  }
+
   void run(const ScanBatch<Real>& batch, Real* gradients) {
     if (values == nullptr) throw InvalidArgument("Executor: run before set_parameters");
     if (!scan.graph.sinks.empty()) require_pointer(gradients, "Executor", "gradients");
@@ -339,7 +349,7 @@ struct Executor<Real>::Impl {
       if (gradients != nullptr && s > 0) shards[s].gradients.resize(size);
       build(shards[s], s == 0 ? gradients : shards[s].gradients.data());
     }
-    pool.run(pool.count(), [&](int i) {
+    on_all_threads([&](int i) {
       const std::size_t s = index(i);
       Shard<Real>& shard = shards[s];
       if (gradients != nullptr)
@@ -350,7 +360,7 @@ struct Executor<Real>::Impl {
       execute(shard);
     });
     if (gradients == nullptr || shards.size() == 1) return;
-    pool.run(pool.count(), [&](int i) {  // each thread adds up its share, shards in order
+    on_all_threads([&](int i) {  // each thread adds up its share, shards in order
       const std::size_t begin = size * index(i) / shards.size(),
                         end = size * index(i + 1) / shards.size();
       for (std::size_t s = 1; s < shards.size(); ++s) {
@@ -413,7 +423,7 @@ void Executor<Real>::set_parameters(const Real* values) {
   require_pointer(values, "Executor", "values");
   Impl& impl = *impl_;
   impl.values = values;
-  impl.pool.run(impl.pool.count(), [&](int i) {
+  impl.on_all_threads([&](int i) {
     for (std::size_t p = index(i); p < impl.packed.size(); p += impl.shards.size()) {
       Packed<Real>& packed = impl.packed[p];
       const Parameter& parameter = impl.parameters[packed.view.parameter];

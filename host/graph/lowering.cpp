@@ -359,7 +359,8 @@ void dispatch(const Call<Real>& c) {
                                         c.in(0),
                                         c.in(1),
                                         true,
-                                        {instruction.gradient, instruction.gradient_stride}});
+                                        {instruction.gradient, instruction.gradient_stride},
+                                        instruction.bias_gradient});
       break;
     case Op::row_gradient:
       cpu::sum_over_rows<Real>({rows, D, true, c.in(0), instruction.gradient});

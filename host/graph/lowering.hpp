@@ -29,6 +29,7 @@ struct Instruction {
   const Real* bias = nullptr;
   Real* gradient = nullptr;  ///< sinks: first element in the gradient buffer
   std::int64_t gradient_stride = 0;
+  Real* bias_gradient = nullptr;     ///< weight_gradient: of the bias, where there is one
   Operand<Real> noise;               ///< given in place of draws
   std::vector<std::int32_t> placed;  ///< concat: 1 where the part was written in place
 };

@@ -83,7 +83,10 @@ Plan make_plan(const Scan& scan) {
   }
 
   // Local: written and read within one loop, at one step or by a carry from the step beside it.
-  std::vector<bool> local(count, true);
+  std::vector<bool> local(count, true), holds_carry(count, false);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (graph.nodes[i].op == Op::carry) holds_carry[index(plan.storage[i].root)] = true;
+  }
   const auto region = [&](NodeId id) { return scan.schedule.region_of[index(id)]; };
   for (std::size_t i = 0; i < count; ++i) {
     const NodeId id = static_cast<NodeId>(i);
@@ -96,8 +99,9 @@ Plan make_plan(const Scan& scan) {
       local[root] = false;
     for (NodeId input : node.inputs) {
       if (input == kNoNode) continue;
-      // A carry of a carry reads a value that its loop has written over.
-      const bool delayed_carry = node.op == Op::carry && graph[input].op == Op::carry;
+      // A carry of a carry, or of columns beside one, reads what its loop has written over.
+      const bool delayed_carry =
+          node.op == Op::carry && holds_carry[index(plan.storage[index(input)].root)];
       if (region(input) != region(id) || delayed_carry) {
         local[index(plan.storage[index(input)].root)] = false;
       }

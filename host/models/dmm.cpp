@@ -1,5 +1,7 @@
 #include "seqvae/models/dmm.hpp"
 
+#include "seqvae/core/error.hpp"
+
 namespace seqvae {
 
 io::Json DmmConfig::to_json() const {
@@ -9,7 +11,8 @@ io::Json DmmConfig::to_json() const {
           {"rnn", rnn},
           {"encoder", encoder},
           {"posterior", posterior},
-          {"augmented", augmented}};
+          {"augmented", augmented},
+          {"residual", residual}};
 }
 
 DmmConfig DmmConfig::from_json(const io::JsonView& json) {
@@ -22,6 +25,7 @@ DmmConfig DmmConfig::from_json(const io::JsonView& json) {
   config.posterior =
       json.at("posterior").choice({"ST-R", "ST-L", "ST-LR", "MF-R", "MF-L", "MF-LR"});
   config.augmented = json.at("augmented").boolean();
+  config.residual = json.at("residual").boolean();
   return config;
 }
 
@@ -29,6 +33,9 @@ Dmm::Dmm(const DmmConfig& config, const DataShape& shape) : Model(shape), config
   structured_ = config.posterior.starts_with("ST");
   left_ = config.posterior.find('L') != std::string::npos;
   right_ = config.posterior.find('R') != std::string::npos;
+
+  require(!config.residual || shape.emission == Emission::Kind::gaussian, "dmm", "residual", true,
+          "false where the emission is not gaussian");
 
   ParameterTable& p = parameters_;
   const std::int64_t x = shape.x_width, u = shape.controls_width, z = config.z;
@@ -98,11 +105,17 @@ Gaussian Dmm::infer(Step& s) const {
   return {gated_mix(s, share, q_r.mu, q_l.mu), add(s, q_l.logvar, scale(s, -1, narrowing))};
 }
 
+Emission Dmm::emission(Step& s, const Var& z) const {
+  Emission emission = emitter_(s, config_.augmented ? concat({s.previous("x"), z}) : z);
+  if (config_.residual) emission.density.mu = add(s, value(s.previous("x")), emission.density.mu);
+  return emission;
+}
+
 void Dmm::step(Step& s) const {
   const Gaussian posterior = infer(s);
   const Var z_before = s.carry("z", config_.z, parameter(s, z0_));
   const Var z = s.latent("z", transition(s, z_before), posterior);
-  s.observed("x", emitter_(s, config_.augmented ? concat({s.previous("x"), z}) : z));
+  s.observed("x", emission(s, z));
   if (structured_) s.next("z posterior", z);
   s.next("z", z);
 }

@@ -1,8 +1,10 @@
 #include "seqvae/train/run_folder.hpp"
 
 #include "host/train/checkpoint.hpp"
+#include "host/train/lgssm_checkpoint.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/inference/deep_predictor.hpp"
+#include "seqvae/inference/lgssm_predictor.hpp"
 #include "seqvae/models/model.hpp"
 
 namespace seqvae {
@@ -87,6 +89,13 @@ std::unique_ptr<Model> RunFolder::make_model() const {
 std::unique_ptr<Predictor> RunFolder::predictor(const std::string& checkpoint,
                                                 ThreadPool& pool) const {
   const std::filesystem::path file = path / (checkpoint + ".safetensors");
+  if (model() == "lgssm") {
+    const io::JsonView json(config, (path / "config.json").string());
+    const DataShape shape = data_shape();
+    const std::unique_ptr<LgssmForm> form =
+        make_lgssm_form(json.at("configuration"), shape.x_width, shape.controls_width);
+    return make_lgssm_predictor(form->build(read_lgssm_checkpoint(file, *form).parameters), pool);
+  }
   std::unique_ptr<Model> made = make_model();
   if (config.at("precision") == "float64") {
     std::vector<double> values = read_checkpoint<double>(file, made->parameters()).parameters;

@@ -18,7 +18,7 @@ namespace seqvae::cuda {
 
 constexpr int kRowThreads = 256;  // of a block
 
-/// L of rows of width D >= 1.
+/// L of rows of width D; 1 where there is nothing to do.
 inline int lanes_for(std::int64_t D) {
   return static_cast<int>(
       std::bit_ceil(static_cast<std::uint64_t>(std::min<std::int64_t>((D + 3) / 4, kWarpSize))));

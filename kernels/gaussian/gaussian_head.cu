@@ -66,7 +66,6 @@ __global__ void __launch_bounds__(kRowThreads)
 
 void gaussian_head(const GaussianHeadArgs<float>& a, Stream stream) {
   check(a);
-  if (a.D == 0) return;
   const int lanes = lanes_for(a.D);
   launch(map_rows, row_shape(a.rows, lanes), stream, a, lanes,
          all_fit_float4(a.D, a.raw, a.logvar));
@@ -74,7 +73,6 @@ void gaussian_head(const GaussianHeadArgs<float>& a, Stream stream) {
 
 void gaussian_head_backward(const GaussianHeadBackwardArgs<float>& a, Stream stream) {
   check(a);
-  if (a.D == 0) return;
   const int lanes = lanes_for(a.D);
   launch(map_gradients, row_shape(a.rows, lanes), stream, a, lanes,
          all_fit_float4(a.D, a.raw, a.grad_logvar, a.grad_raw));

@@ -74,7 +74,6 @@ void gaussian_sample_kl(const GaussianSampleKlArgs<float>& a, Stream stream) {
 
 void gaussian_sample_kl_backward(const GaussianSampleKlBackwardArgs<float>& a, Stream stream) {
   check(a);
-  if (a.D == 0) return;
   const int lanes = lanes_for(a.D);
   launch(sample_kl_gradients, row_shape(a.noise.layout.rows_at_most(), lanes), stream, a, lanes,
          all_fit_float4(a.D, a.noise.eps, a.mu_q, a.logvar_q, a.mu_p, a.logvar_p, a.grad_z,

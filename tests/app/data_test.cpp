@@ -1,6 +1,8 @@
 // seqvae data and seqvae info, on files.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "seqvae/io/npy.hpp"
 #include "tests/app/program.hpp"
 #include "tests/support/files.hpp"

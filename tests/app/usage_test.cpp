@@ -26,7 +26,9 @@ TEST_P(Help, HasAnExampleAndTheExitStatuses) {
 INSTANTIATE_TEST_SUITE_P(Commands, Help,
                          testing::Values(Words{}, Words{"data"}, Words{"data", "describe"},
                                          Words{"data", "make"}, Words{"data", "convert"},
-                                         Words{"info"}));
+                                         Words{"info"}, Words{"train"}, Words{"evaluate"},
+                                         Words{"infer"}, Words{"forecast"}, Words{"impute"},
+                                         Words{"generate"}));
 
 TEST(Usage, PrintsTheVersion) {
   const Outcome outcome = run({"--version"});
@@ -50,7 +52,7 @@ TEST_P(Usage, IsRefusedInOneLine) {
 INSTANTIATE_TEST_SUITE_P(
     Lines, Usage,
     testing::Values(
-        WrongLine{{"trian"}, "trian: is no command"},
+        WrongLine{{"fly"}, "fly: is no command"},
         WrongLine{{"dat"}, "dat: is no command; did you mean 'data'?"},
         WrongLine{{"data"}, "data: a command is needed: describe, make, convert"},
         WrongLine{{"data", "descrbe", "x.csv"},

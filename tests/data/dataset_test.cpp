@@ -368,6 +368,17 @@ TEST_F(LoadTest, RefusesToConvertWhatTheFormatCannotHold) {
   refuses(ragged, "o.txt", ": name: must end in .npz, .npy or .csv");
 }
 
+TEST_F(LoadTest, ReadsTheExampleWithItsGaps) {
+  const Dataset co2 = data::load(std::filesystem::path(SEQVAE_SOURCE_DIR) / "examples/data/co2.csv",
+                                 {.split_at = {"1990-01-01"}});
+  EXPECT_THAT(co2.columns, ElementsAre("co2"));
+  EXPECT_EQ(co2.time_labels.front(), "1958-03-29");
+  const SequenceSet& test = co2.part("test");
+  EXPECT_EQ(test.rows(), 2284);
+  EXPECT_EQ(co2.time_labels[static_cast<std::size_t>(test.begin[0])], "1990-01-06");
+  EXPECT_EQ(co2.part("train").observed() + test.observed(), 2284 - 59);
+}
+
 TEST_F(LoadTest, ReadsControls) {
   const std::string path = npz({{"values", reals({3}, {1, 2, 3})},
                                 {"controls", reals({3, 2}, {1, 2, 3, 4, 5, 6})},

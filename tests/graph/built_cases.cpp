@@ -16,12 +16,12 @@ SmallScan built(const std::string& name,
                 const std::function<NodeId(Graph&, ParameterTable&)>& build,
                 std::int64_t particles = 1) {
   return {name,
-          [build](ParameterTable& table) {
+          [build](ParameterTable& table, bool gradient) {
             Scan scan;
             Graph& g = scan.graph;
             const NodeId objective = build(g, table);
             g.outputs = {{"objective", objective}};
-            differentiate(g, objective, add_input(g, "seed", RowKind::shared(), 1));
+            if (gradient) differentiate(g, objective, add_input(g, "seed", RowKind::shared(), 1));
             drop_dead(g);
             scan.schedule = make_schedule(g);
             return scan;

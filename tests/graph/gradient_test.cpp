@@ -15,7 +15,7 @@ class Objective {
  public:
   Objective(const SmallScan& small, ThreadPool& pool)
       : batch_({5, 3, 3, 1}, small.particles, small.data),
-        executor_(small.build(table_), table_, pool, small.particles),
+        executor_(small.build(table_, true), table_, pool, small.particles),
         gradients_(static_cast<std::size_t>(table_.size()), std::nan("")) {}
 
   const ParameterTable& table() const { return table_; }

@@ -16,7 +16,7 @@ inline constexpr std::int64_t kX = 3, kControls = 2;
 /// What a test says of a scan. `build` fills the table and gives the scan.
 struct SmallScan {
   std::string name;
-  std::function<Scan(ParameterTable&)> build;
+  std::function<Scan(ParameterTable&, bool gradient)> build;
   std::int64_t particles = 1;
   Emission::Kind data = Emission::Kind::gaussian;
 };
@@ -29,9 +29,9 @@ inline SmallScan small_step(std::string name, StepMaker make, ScanOptions option
                             Emission::Kind data = Emission::Kind::gaussian) {
   options.trace.x_width = kX, options.trace.controls_width = kControls;
   options.trace.particles = particles > 1;
-  if (options.trace.mode == Mode::infer) options.gradient = true;
   return {std::move(name),
-          [make = std::move(make), options](ParameterTable& table) {
+          [make = std::move(make), options](ParameterTable& table, bool gradient) mutable {
+            options.gradient = gradient;
             const StepFunction step = make(table);
             return trace_scan(step, table, options);
           },

@@ -127,8 +127,10 @@ INSTANTIATE_TEST_SUITE_P(
         Malformed{"open_quote", "a\n\"1\n2\n", "line 2: a quote is never closed"},
         Malformed{"after_quote", "a\n\"1\"2\n", "line 2: something follows a closing quote"},
         Malformed{"inner_quote", "a\n1\"2\n", "line 2: a quote stands within a field"},
-        Malformed{"lines_counted_in_quotes", "a,b\n\"1\n\",2,3\n",
-                  "line 2: has 3 fields, the header has 2"},
+        Malformed{"lines_counted_in_quotes",
+                  "a,b\n\"x\ny\",2\nz,3,4\n",
+                  "line 4: has 3 fields, the header has 2",
+                  {{"b"}, ""}},
         Malformed{
             "unknown_column", "a,b\n1,2\n", "line 1: has no column 'c'; it has a, b", {{"c"}, ""}},
         Malformed{"unknown_time",

@@ -110,6 +110,17 @@ TEST_F(CheckRows, NamesWhatANoiseNeeds) {
                  "of them");
 }
 
+TEST_F(CheckRows, ReadNothingThatMayLieOnADevice) {
+  const auto* out_of_reach = reinterpret_cast<const std::int32_t*>(64);
+  auto a = sample();
+  a.noise.layout.offsets = a.noise.layout.origins = out_of_reach;
+  a.noise.step = reinterpret_cast<const std::uint64_t*>(64);
+  EXPECT_NO_THROW(check(a));
+  RowLayout packed;
+  packed.T = packed.B = 2, packed.offsets = out_of_reach;
+  EXPECT_NO_THROW(check(SumOverTimeArgs<float>{packed, 4, m, m}));
+}
+
 TEST_F(CheckRows, NamesSettingsOfTheOptimiser) {
   EXPECT_NO_THROW(check(adamw()));
   auto a = adamw();

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include <hwy/targets.h>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -177,6 +178,31 @@ TEST(Dense, GivesARowTheSameBitsWhereverItStands) {
   }
 }
 
+// Chains of fused multiply-adds have the same bits on vectors of any width; an instruction set
+// without fma errs like any plain loop.
+TEST(Dense, GivesTheSameBitsOnEachInstructionSetWithFma) {
+  for (const DenseShape& shape :
+       {DenseShape{7, 33, 31, Addend::other, true, false, Activation::identity, 3},
+        DenseShape{23, 100, 64, Addend::y, true}, DenseShape{4, 7, 9, Addend::none, true, true}}) {
+    DenseProblem<float> best(shape), other(shape);
+    DenseProblem<double> best_double(shape), other_double(shape);
+    best.run(), best_double.run();
+    for (const std::int64_t targets : {HWY_AVX2 | HWY_STATIC_TARGET, HWY_SSE4 | HWY_STATIC_TARGET,
+                                       HWY_STATIC_TARGET | std::int64_t{0}}) {
+      hwy::SetSupportedTargetsForTest(targets);
+      other.run(), other_double.run();
+      hwy::SetSupportedTargetsForTest(0);
+      const bool fused = (targets & HWY_AVX2) != 0;
+      for (std::int64_t r = 0; r < shape.M; ++r) {
+        for (std::int64_t n = 0; n < shape.N; ++n) {
+          ASSERT_LE(std::abs(other.y(r, n) - best.y(r, n)), fused ? 0.0f : 1e-4f) << targets;
+          ASSERT_LE(std::abs(other_double.y(r, n) - best_double.y(r, n)), fused ? 0.0 : 1e-13);
+        }
+      }
+    }
+  }
+}
+
 TEST(Dense, NamesArgumentValueAndRule) {
   const auto expect = [](auto change, const char* message) {
     DenseProblem<float> problem({2, 3, 4, Addend::y});
@@ -225,19 +251,23 @@ struct GradientShape {
 template <class Real>
 struct GradientProblem {
   GradientShape s;
-  Matrix<Real> grad_y, x, before, grad_W;
+  Matrix<Real> grad_y, x, before, grad_W, grad_bias;
 
   explicit GradientProblem(const GradientShape& shape)
       : s(shape),
         grad_y(s.M, s.N, {0, s.gap}),
         x(s.M, s.K, {1, s.gap}),
         before(s.N, s.K),
-        grad_W(s.N, s.K, {0, 3 * s.gap}) {
+        grad_W(s.N, s.K, {0, 3 * s.gap}),
+        grad_bias(1, s.N, {1, 0}) {
     grad_y.fill_normal(5), x.fill_normal(6), before.fill_normal(7);
   }
   void run() {
     if (s.accumulate) grad_W.fill([&](auto n, auto k) { return before(n, k); });
-    cpu::dense_weight_gradient<Real>({s.M, s.N, s.K, grad_y, x, s.accumulate, grad_W});
+    if (s.accumulate) grad_bias.fill([&](auto, auto n) { return before(n, 0); });
+    cpu::dense_weight_gradient<Real>(
+        {s.M, s.N, s.K, grad_y, x, s.accumulate, grad_W, grad_bias.view().data});
+    grad_bias.expect_surroundings_untouched();
     grad_W.expect_surroundings_untouched();
   }
   template <class Sum>
@@ -250,6 +280,18 @@ struct GradientProblem {
   }
 };
 
+template <class Real>
+double bias_error(const GradientProblem<Real>& p) {
+  double worst = 0;
+  for (std::int64_t n = 0; n < p.s.N; ++n) {
+    long double sum = p.s.accumulate ? p.before(n, 0) : 0;
+    for (std::int64_t r = 0; r < p.s.M; ++r) sum += p.grad_y(r, n);
+    worst = std::max(worst, std::abs(static_cast<double>(p.grad_bias(0, n) - sum)));
+    if (std::isnan(p.grad_bias(0, n))) return p.grad_bias(0, n);
+  }
+  return worst;
+}
+
 class DenseWeightGradient : public testing::TestWithParam<GradientShape> {};
 
 TEST_P(DenseWeightGradient, FollowsTheEquation) {
@@ -257,6 +299,8 @@ TEST_P(DenseWeightGradient, FollowsTheEquation) {
   in_double.run();
   GradientProblem<float> in_float(GetParam());
   in_float.run();
+  EXPECT_LE(bias_error(in_double), 1e-14 * (1 + static_cast<double>(GetParam().M)));
+  EXPECT_LE(bias_error(in_float), 1e-7 * (1 + static_cast<double>(GetParam().M)));
   double error = 0, plain_error = 0;
   for (std::int64_t n = 0; n < GetParam().N; ++n) {
     for (std::int64_t k = 0; k < GetParam().K; ++k) {
@@ -277,10 +321,33 @@ INSTANTIATE_TEST_SUITE_P(
                     GradientShape{128, 16, 1, 3, false}, GradientShape{515, 100, 88, 4, true},
                     GradientShape{1000, 3, 200, 0, false}));
 
+TEST(DenseWeightGradient, HasTheSameBitsHoweverItIsSharedOut) {
+  const GradientShape shape{300, 77, 45, 2, true};
+  GradientProblem<float> whole(shape), parts(shape);
+  whole.run();
+  parts.grad_W.fill([&](auto n, auto k) { return parts.before(n, k); });
+  parts.grad_bias.fill([&](auto, auto n) { return parts.before(n, 0); });
+  for (const auto& [begin, end] : {std::pair<std::int64_t, std::int64_t>{0, 13}, {13, 77}}) {
+    const Rows<float> grad_y = parts.grad_y.view(), grad_W = parts.grad_W.view();
+    cpu::dense_weight_gradient<float>({shape.M,
+                                       end - begin,
+                                       shape.K,
+                                       {grad_y.data + begin, grad_y.stride},
+                                       parts.x,
+                                       true,
+                                       {grad_W[begin], grad_W.stride},
+                                       parts.grad_bias.view().data + begin});
+  }
+  for (std::int64_t n = 0; n < shape.N; ++n) {
+    ASSERT_EQ(whole.grad_bias(0, n), parts.grad_bias(0, n));
+    for (std::int64_t k = 0; k < shape.K; ++k) ASSERT_EQ(whole.grad_W(n, k), parts.grad_W(n, k));
+  }
+}
+
 TEST(DenseWeightGradient, NamesArgumentValueAndRule) {
   const auto expect = [](auto change, const char* message) {
     GradientProblem<double> p({2, 3, 4, 0, false});
-    DenseWeightGradientArgs<double> args{2, 3, 4, p.grad_y, p.x, false, p.grad_W};
+    DenseWeightGradientArgs<double> args{2, 3, 4, p.grad_y, p.x, false, p.grad_W, nullptr};
     change(args);
     EXPECT_THAT(
         [&] { cpu::dense_weight_gradient(args); },

@@ -1,4 +1,4 @@
-// AdamW as their equations in index order: what double runs, and what the tuned float is held to.
+// AdamW as its equations in index order: what double runs, and what the tuned float is held to.
 #pragma once
 #include "seqvae/kernels/optimizer.hpp"
 
@@ -21,32 +21,40 @@ template <class Real>
   return std::sqrt(sum);
 }
 
+/// What an update multiplies by, each formed in double and rounded once.
 template <class Real>
-[[gnu::always_inline]] inline void adamw(const AdamWArgs<Real>& a) {
-  const double norm = global_norm(a.gradients, a.count);
-  *a.norm = norm;
-  if (!std::isfinite(norm)) return;
+struct AdamWFactors {
+  Real scale, limit, beta1, rest1, beta2, rest2, step, root2, epsilon, decay, l2;
 
-  const bool clips_norm = a.clip_norm > 0 && norm + 1e-6 > a.clip_norm;
-  const Real scale = static_cast<Real>(clips_norm ? a.clip_norm / (norm + 1e-6) : 1.0);
-  const Real limit = static_cast<Real>(a.clip_value);
-  const double updates = static_cast<double>(a.update);
-  const Real beta1 = static_cast<Real>(a.beta1), rest1 = static_cast<Real>(1 - a.beta1);
-  const Real beta2 = static_cast<Real>(a.beta2), rest2 = static_cast<Real>(1 - a.beta2);
-  const Real step = static_cast<Real>(a.learning_rate / (1 - std::pow(a.beta1, updates)));
-  const Real root2 = static_cast<Real>(1 / std::sqrt(1 - std::pow(a.beta2, updates)));
-  const Real epsilon = static_cast<Real>(a.epsilon);
-  const Real decay = static_cast<Real>(a.learning_rate * a.weight_decay);
-  const Real l2 = static_cast<Real>(a.l2);
+  AdamWFactors(const AdamWArgs<Real>& a, double norm) {
+    const bool clips = a.clip_norm > 0 && norm + 1e-6 > a.clip_norm;
+    const double n = static_cast<double>(a.update);
+    scale = static_cast<Real>(clips ? a.clip_norm / (norm + 1e-6) : 1.0);
+    limit = static_cast<Real>(a.clip_value);
+    beta1 = static_cast<Real>(a.beta1), rest1 = static_cast<Real>(1 - a.beta1);
+    beta2 = static_cast<Real>(a.beta2), rest2 = static_cast<Real>(1 - a.beta2);
+    step = static_cast<Real>(a.learning_rate / (1 - std::pow(a.beta1, n)));
+    root2 = static_cast<Real>(1 / std::sqrt(1 - std::pow(a.beta2, n)));
+    epsilon = static_cast<Real>(a.epsilon);
+    decay = static_cast<Real>(a.learning_rate * a.weight_decay);
+    l2 = static_cast<Real>(a.l2);
+  }
+};
+
+template <class Real>
+void adamw(const AdamWArgs<Real>& a) {
+  const double norm = *a.norm = global_norm(a.gradients, a.count);
+  if (!std::isfinite(norm)) return;
+  const AdamWFactors<Real> f(a, norm);
   for (std::int64_t i = 0; i < a.count; ++i) {
     const Real decays = a.decay_mask != nullptr ? a.decay_mask[i] : Real{1};
     Real g = a.gradients[i], p = a.parameters[i];
-    if (limit > 0) g = std::clamp(g, -limit, limit);
-    g = scale * g + l2 * decays * p;
-    a.m[i] = beta1 * a.m[i] + rest1 * g;
-    a.v[i] = beta2 * a.v[i] + rest2 * g * g;
+    if (f.limit > 0) g = std::clamp(g, -f.limit, f.limit);
+    g = f.scale * g + f.l2 * decays * p;
+    a.m[i] = f.beta1 * a.m[i] + f.rest1 * g;
+    a.v[i] = f.beta2 * a.v[i] + f.rest2 * g * g;
     a.parameters[i] =
-        p - step * a.m[i] / (std::sqrt(a.v[i]) * root2 + epsilon) - decay * decays * p;
+        p - f.step * a.m[i] / (std::sqrt(a.v[i]) * f.root2 + f.epsilon) - f.decay * decays * p;
   }
 }
 

@@ -90,8 +90,8 @@ enum class Op : std::uint8_t {
   log_mean_exp_backward,  ///< inputs: x, grad_y
   stop_gradient,
   // Sinks: they add to the gradient buffer and have no value.
-  weight_gradient,  ///< inputs: grad_y, x
-  row_gradient,     ///< of a bias or parameter row; inputs: grad (summed over its rows)
+  weight_gradient,  ///< of a weight and, where it has one, its bias; inputs: grad_y, x
+  row_gradient,     ///< of a parameter row; inputs: grad (summed over its rows)
 };
 
 const char* to_string(Op op);

@@ -9,7 +9,7 @@ namespace seqvae {
 /// `values`: the model's flat parameters. The pool must outlive the predictor. Draws are made at
 /// step 0, 1, ... of the noise, a step each round of particles.
 template <class Real>
-std::unique_ptr<Predictor> make_deep_predictor(std::unique_ptr<Model> model, std::vector<Real> values,
-                                               ThreadPool& pool);
+std::unique_ptr<Predictor> make_deep_predictor(std::unique_ptr<Model> model,
+                                               std::vector<Real> values, ThreadPool& pool);
 
 }  // namespace seqvae

@@ -2,14 +2,14 @@
 ///
 ///     y[r][n]      = act( sum_k x[r][k] W[n][k] + bias[n] + addend[r][n] )
 ///     grad_x[r][k] = sum_n grad_y[r][n] W[n][k]        the same contract, W packed transposed
-///     grad_W[n][k] = sum_r grad_y[r][n] x[r][k]
+///     grad_W[n][k] = sum_r grad_y[r][n] x[r][k],   grad_bias[n] = sum_r grad_y[r][n]
 ///
 /// Weights stand as PyTorch's [out][in] and are packed once an optimiser step: `PackedWeights` is
 /// the CPU's prepacked form of W (y = x W^T) or of its transpose (grad_x = grad_y W).
 ///
 /// Every call runs on the calling thread alone: callers share rows, or rows of grad_W, out among
 /// their own threads. A row of y has the same bits whatever M and wherever the row stands, in float
-/// and in double; an element of grad_W has the same bits however grad_W is shared out.
+/// and in double; an element of grad_W or grad_bias has the same bits however grad_W is shared out.
 #pragma once
 #include <cstddef>
 #include <cstdlib>
@@ -68,14 +68,15 @@ struct DenseArgs {
   Rows<Real> y;                                       ///< out [M][N]
 };
 
-/// M = 0 gives zeros, or, accumulating, leaves grad_W as it is. grad_W overlaps nothing.
+/// M = 0 gives zeros, or, accumulating, leaves the outputs as they are. They overlap nothing.
 template <class Real>
 struct DenseWeightGradientArgs {
   std::int64_t M = 0, N = 0, K = 0;  ///< M >= 0; N, K >= 1
   Rows<const Real> grad_y;           ///< [M][N]
   Rows<const Real> x;                ///< [M][K]
-  bool accumulate = false;           ///< add to grad_W instead of overwriting it
+  bool accumulate = false;           ///< add to both outputs instead of overwriting them
   Rows<Real> grad_W;                 ///< out [N][K]
+  Real* grad_bias = nullptr;         ///< out [N]  optional
 };
 
 /// \throws InvalidArgument naming argument, value and rule. The twins call it first.

@@ -9,7 +9,9 @@
 ///
 /// r_t runs backward in time over x, l_t forward. Widths and names are those of Pyro's version;
 /// scales are standard deviations. ST-L and MF-L are filters, all else smoothers. `augmented`: the
-/// transition and the emission also read x_{t-1} (DMM-Aug).
+/// transition and the emission also read x_{t-1} (DMM-Aug). `residual`:
+/// a Gaussian emission's mean is x_{t-1} plus the emitter's (last value seen: x_{t-1} = 0 in a gap),
+/// so that a series may leave the range that the model was trained in.
 #pragma once
 #include "seqvae/models/model.hpp"
 #include "seqvae/nn/layers.hpp"
@@ -24,6 +26,7 @@ struct DmmConfig {
   std::string encoder = "gru";   ///< relu, gru or lstm
   std::string posterior = "ST-R";
   bool augmented = false;
+  bool residual = false;
   io::Json to_json() const;
   static DmmConfig from_json(const io::JsonView& json);  ///< \throws InputError
 };
@@ -37,6 +40,7 @@ class Dmm : public Model {
  private:
   Gaussian transition(Step& s, const Var& z) const;
   Gaussian infer(Step& s) const;
+  Emission emission(Step& s, const Var& z) const;
 
   DmmConfig config_;
   bool left_ = false, right_ = false, structured_ = false;

@@ -37,7 +37,4 @@ struct RunFolder {
   std::unique_ptr<Predictor> predictor(const std::string& checkpoint, ThreadPool& pool) const;
 };
 
-/// lgssm with its matrices given: no run folder, no training.
-std::unique_ptr<Predictor> lgssm_from_config(const io::JsonView& config, ThreadPool& pool);
-
 }  // namespace seqvae

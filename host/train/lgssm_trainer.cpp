@@ -1,0 +1,102 @@
+// Maximum likelihood of the linear-Gaussian model, by its exact gradient.
+#include <chrono>
+
+#include "host/train/lgssm_checkpoint.hpp"
+#include "host/train/metrics_file.hpp"
+#include "seqvae/core/error.hpp"
+#include "seqvae/models/lgssm_fit.hpp"
+#include "seqvae/train/trainer.hpp"
+
+namespace seqvae {
+namespace {
+
+io::Json to_json(const LbfgsState& s) {
+  return {{"x", s.x},
+          {"gradient", s.gradient},
+          {"value", s.value},
+          {"iteration", s.iteration},
+          {"steps", s.steps},
+          {"changes", s.changes},
+          {"stalled", s.stalled}};
+}
+
+std::vector<std::vector<double>> rows_of(const io::JsonView& json) {
+  std::vector<std::vector<double>> rows;
+  for (const io::JsonView& row : json.elements()) rows.push_back(row.numbers());
+  return rows;
+}
+
+LbfgsState state_of(const io::JsonView& json) {
+  LbfgsState s;
+  s.x = json.at("x").numbers(), s.gradient = json.at("gradient").numbers();
+  s.value = json.at("value").number(), s.iteration = json.at("iteration").integer(0);
+  s.steps = rows_of(json.at("steps")), s.changes = rows_of(json.at("changes"));
+  s.stalled = json.at("stalled").integer(0);
+  return s;
+}
+
+}  // namespace
+
+Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset,
+                 const LgssmTrainConfig& config, const TrainOptions& options,
+                 const TrainCallbacks& callbacks) {
+  const auto started = std::chrono::steady_clock::now();
+  const data::SequenceSet& set = dataset.training_part();
+  const std::unique_ptr<LgssmForm> form = make_lgssm_form(configuration, set.D, set.U);
+  const double steps = static_cast<double>(set.steps());
+  ThreadPool pool(options.threads);
+  MetricsFile metrics(options.run / "metrics.jsonl");
+  const std::filesystem::path last = options.run / "last.safetensors";
+  LbfgsState state;
+  double before = 0;  // seconds of the runs before
+  const bool resumed = options.resume && std::filesystem::exists(last);
+  if (resumed) {
+    const LgssmCheckpoint checkpoint = read_lgssm_checkpoint(last, *form);
+    state = state_of(io::JsonView(checkpoint.state, last.string(), "state"));
+    before = metrics.cut_to(state.iteration);
+  } else {
+    metrics.cut_to(0);
+  }
+  const auto seconds = [&] {
+    return before +
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  };
+  const auto save = [&](const LbfgsState& at) {
+    metrics.sync();
+    write_lgssm_checkpoint(options.run / "best.safetensors", *form,
+                           {at.x, {{"step", at.iteration}}});
+    write_lgssm_checkpoint(last, *form, {at.x, to_json(at)});
+  };
+  Stop stop = Stop::finished;
+  LgssmFitOptions fit;
+  fit.max_iterations = config.iterations, fit.pool = &pool;
+  fit.on_iteration = [&](std::int64_t iteration, double log_likelihood, double gradient_norm) {
+    Metrics m;
+    m.step = m.epoch = iteration, m.split = "train";
+    m.objective = m.nats_per_step = m.reconstruction = -log_likelihood / steps;
+    m.gradient_norm = gradient_norm, m.seconds = seconds();
+    metrics.append(m.to_json());
+    if (callbacks.on_metrics) callbacks.on_metrics(m);
+    if (callbacks.on_step) {
+      callbacks.on_step(iteration, config.iterations, m.objective, iteration * set.count());
+    }
+    if (callbacks.should_stop && callbacks.should_stop()) stop = Stop::interrupted;
+    if (options.time_limit_seconds && seconds() - before > *options.time_limit_seconds) {
+      stop = Stop::time_limit;
+    }
+    return stop == Stop::finished;
+  };
+  save(fit_lgssm(*form, set, fit, resumed ? &state : nullptr).state);
+  return stop;
+}
+
+io::Json LgssmTrainConfig::to_json() const { return {{"iterations", iterations}}; }
+
+LgssmTrainConfig LgssmTrainConfig::from_json(const io::JsonView& json) {
+  json.allow_only({"iterations"});
+  LgssmTrainConfig config;
+  if (const auto given = json.get("iterations")) config.iterations = given->integer(1);
+  return config;
+}
+
+}  // namespace seqvae

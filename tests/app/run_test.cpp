@@ -1,0 +1,341 @@
+// From data to a run and what is done with it, on a tiny model: files, keys, shapes, statuses.
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <cstdlib>
+#include <memory>
+
+#include "seqvae/io/npy.hpp"
+#include "tests/app/program.hpp"
+#include "tests/support/files.hpp"
+
+namespace seqvae::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+using Words = std::vector<std::string>;
+
+Words operator+(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+std::vector<std::string> keys_of(const io::Json& json) {
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : json.items()) keys.push_back(key);
+  return keys;
+}
+
+/// One trained run, made once: standardized pendulum, 4 test sequences of 12 steps of 2 columns.
+class Run : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = std::make_unique<TemporaryFolder>();
+    ASSERT_EQ(run({"data", "make", "tracking", "--out", file("d.npz"), "--train", "8", "--valid",
+                   "4", "--test", "4", "--steps", "12", "--quiet"})
+                  .status,
+              0);
+    trained_ = run(training("run") + Words{"--epochs", "3", "--json"});
+    ASSERT_EQ(trained_.status, 0) << trained_.err;
+    D_ = io::read_json(file("run/config.json")).at("data").at("x_width").get<std::int64_t>();
+  }
+  static void TearDownTestSuite() { folder_.reset(); }
+
+  static std::string file(const std::string& name) { return (*folder_ / name).string(); }
+  static Words training(const std::string& name) {
+    return {"train",
+            "--model",
+            "vrnn",
+            "--data",
+            file("d.npz"),
+            "--out",
+            file(name),
+            "--set",
+            "configuration.z=3",
+            "--set",
+            "configuration.hidden=5",
+            "--set",
+            "train.batch_size=4",
+            "--standardize",
+            "--threads",
+            "1",
+            "--set",
+            "train.validate_every=500"};
+  }
+  static Words with_data(const std::string& command) {
+    return {command, file("run"), "--data", file("d.npz"), "--quiet"};
+  }
+
+  static std::unique_ptr<TemporaryFolder> folder_;
+  static Outcome trained_;
+  static std::int64_t D_;
+};
+std::unique_ptr<TemporaryFolder> Run::folder_;
+Outcome Run::trained_;
+std::int64_t Run::D_ = 0;
+
+TEST_F(Run, TrainReportsAndWritesTheResolvedConfiguration) {
+  const io::Json report = trained_.json();
+  EXPECT_EQ(report.at("stop"), "finished");
+  EXPECT_EQ(report.at("step"), 6);
+  EXPECT_TRUE(std::isfinite(report.at("valid").at("nats_per_step").get<double>()));
+  EXPECT_THAT(trained_.err, IsEmpty());
+  EXPECT_THAT(files_in(file("run")),
+              ElementsAre("best.safetensors", "config.json", "last.safetensors", "metrics.jsonl"));
+  const io::Json config = io::read_json(file("run/config.json"));
+  EXPECT_THAT(keys_of(config), ElementsAre("model", "configuration", "data", "train", "precision",
+                                           "scaler", "version"));
+  EXPECT_EQ(config.at("configuration").at("z"), 3);
+  EXPECT_EQ(config.at("train").at("epochs"), 3);
+  EXPECT_EQ(config.at("data").at("emission"), "gaussian");
+  EXPECT_EQ(config.at("scaler").at("mean").size(), static_cast<std::size_t>(D_));
+}
+
+TEST_F(Run, EvaluateHasExactlyItsKeys) {
+  const Outcome outcome =
+      run(with_data("evaluate") + Words{"--bound", "iwae", "--samples", "7", "--json"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const io::Json report = outcome.json();
+  EXPECT_THAT(keys_of(report),
+              ElementsAre("model", "bound", "samples", "log_likelihood", "standard_error",
+                          "nats_per_step", "steps", "sequences", "observed"));
+  EXPECT_EQ(report.at("bound"), "iwae");
+  EXPECT_EQ(report.at("samples"), 7);
+  EXPECT_EQ(report.at("steps"), 48);
+  EXPECT_EQ(report.at("sequences"), 4);
+  EXPECT_EQ(report.at("observed"), 48 * D_);
+  EXPECT_DOUBLE_EQ(report.at("nats_per_step").get<double>(),
+                   -report.at("log_likelihood").get<double>() / 48);
+}
+
+// The same values in units a thousand times smaller: each observed value's log density falls by
+// log 1000, and nothing else changes.
+TEST_F(Run, BoundsAreInTheFilesUnits) {
+  io::NamedArrays arrays = io::read_npz(file("d.npz"));
+  for (auto& [name, array] : arrays) {
+    if (!name.ends_with("values")) continue;
+    std::vector<double> values = array.to_double();
+    for (double& value : values) value *= 1000;
+    array = io::Array::of(array.shape, values);
+  }
+  io::write_npz(file("thousand.npz"), arrays);
+  Words words = training("thousand") + Words{"--epochs", "3", "--quiet"};
+  *std::find(words.begin(), words.end(), file("d.npz")) = file("thousand.npz");
+  ASSERT_EQ(run(words).status, 0);
+  const io::Json one = run(with_data("evaluate") + Words{"--json"}).json();
+  const io::Json other =
+      run({"evaluate", file("thousand"), "--data", file("thousand.npz"), "--json"}).json();
+  const double fall = static_cast<double>(48 * D_) * std::log(1000.0);
+  EXPECT_NEAR(other.at("log_likelihood").get<double>(),
+              one.at("log_likelihood").get<double>() - fall, 1e-3 * fall);
+}
+
+TEST_F(Run, EvaluateScoresForecasts) {
+  const Outcome outcome = run(with_data("evaluate") +
+                              Words{"--forecast", "--context", "4", "--horizon", "3", "--stride",
+                                    "2", "--season", "2", "--samples", "20", "--json"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const io::Json report = outcome.json();
+  EXPECT_EQ(report.at("horizon"), 3);
+  EXPECT_EQ(report.at("windows"), 4 * 3);  // origins 4, 6, 8 of 12 - 3
+  EXPECT_EQ(report.at("too_short"), 0);
+  for (const io::Json& scores : {report, report.at("scaled"), report.at("seasonal_naive"),
+                                 report.at("seasonal_naive").at("scaled")}) {
+    EXPECT_GT(scores.at("mse").get<double>(), 0);
+    EXPECT_GT(scores.at("mae").get<double>(), 0);
+    EXPECT_GT(scores.at("crps").get<double>(), 0);
+    EXPECT_THAT(keys_of(scores.at("coverage")), ElementsAre("50", "80", "95"));
+  }
+}
+
+TEST_F(Run, InferWritesDrawsOfTheStates) {
+  ASSERT_EQ(run(with_data("infer") + Words{"--out", file("i.npz"), "--samples", "5"}).status, 0);
+  const io::NamedArrays arrays = io::read_npz(file("i.npz"));
+  EXPECT_EQ(arrays.size(), 2u);
+  EXPECT_THAT(arrays.at("samples").shape, ElementsAre(5, 48, 3));
+  EXPECT_EQ(arrays.at("samples").dtype, io::DType::float32);
+  EXPECT_THAT(arrays.at("lengths").to_double(), ElementsAre(12, 12, 12, 12));
+}
+
+TEST_F(Run, ForecastWritesMomentsQuantilesAndDraws) {
+  ASSERT_EQ(run(with_data("forecast") + Words{"--context", "9", "--horizon", "5", "--samples", "30",
+                                              "--precision", "float64", "--out", file("f.npz")})
+                .status,
+            0);
+  const io::NamedArrays arrays = io::read_npz(file("f.npz"));
+  EXPECT_EQ(arrays.size(), 5u);
+  EXPECT_THAT(arrays.at("mean").shape, ElementsAre(4, 5, D_));
+  EXPECT_THAT(arrays.at("std").shape, ElementsAre(4, 5, D_));
+  EXPECT_THAT(arrays.at("samples").shape, ElementsAre(30, 4, 5, D_));
+  EXPECT_THAT(arrays.at("quantiles").shape, ElementsAre(7, 4, 5, D_));
+  EXPECT_THAT(arrays.at("levels").to_double(),
+              ElementsAre(0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975));
+  // Mean, deviation and median are those of the draws, in the file's units.
+  const std::vector<double> samples = arrays.at("samples").to_double();
+  const auto block = static_cast<std::size_t>(4 * 5 * D_);
+  std::vector<double> draws;
+  for (std::size_t s = 0; s < 30; ++s) draws.push_back(samples[s * block + 7]);
+  double mean = 0, squares = 0;
+  for (double x : draws) mean += x / 30;
+  for (double x : draws) squares += (x - mean) * (x - mean);
+  std::sort(draws.begin(), draws.end());
+  EXPECT_NEAR(arrays.at("mean").to_double()[7], mean, 1e-9 * (1 + std::abs(mean)));
+  EXPECT_NEAR(arrays.at("quantiles").to_double()[3 * block + 7], (draws[14] + draws[15]) / 2,
+              1e-9 * (1 + std::abs(mean)));
+  const double std = arrays.at("std").to_double()[7];
+  EXPECT_GE(std * 1.0000001, std::sqrt(squares / 30));  // of n, or of n - 1
+  EXPECT_LE(std, std::sqrt(squares / 29) * 1.0000001);
+}
+
+TEST_F(Run, ForecastFromNothingIsGeneration) {
+  ASSERT_EQ(run(with_data("forecast") + Words{"--context", "0", "--horizon", "6", "--samples", "2",
+                                              "--seed", "4", "--out", file("f0.npz")})
+                .status,
+            0);
+  ASSERT_EQ(run({"generate", file("run"), "--steps", "6", "--count", "8", "--seed", "4", "--out",
+                 file("g0.npz"), "--quiet"})
+                .status,
+            0);
+  EXPECT_EQ(io::read_npz(file("f0.npz")).at("samples").to_double(),
+            io::read_npz(file("g0.npz")).at("values").to_double());
+}
+
+TEST_F(Run, GenerateWritesADataSet) {
+  ASSERT_EQ(run({"generate", file("run"), "--steps", "6", "--count", "3", "--out", file("g.npz"),
+                 "--quiet"})
+                .status,
+            0);
+  const Outcome read = run({"data", "describe", file("g.npz"), "--json"});
+  ASSERT_EQ(read.status, 0) << read.err;
+  EXPECT_EQ(read.json().at("parts").at("all").at("steps"), 18);
+}
+
+TEST_F(Run, ImputeKeepsWhatIsThere) {
+  ASSERT_EQ(run(with_data("impute") +
+                Words{"--out", file("m.npz"), "--samples", "6", "--precision", "float64"})
+                .status,
+            0);
+  const io::NamedArrays arrays = io::read_npz(file("m.npz"));
+  EXPECT_EQ(arrays.size(), 5u);
+  EXPECT_THAT(arrays.at("samples").shape, ElementsAre(6, 48, D_));
+  EXPECT_THAT(arrays.at("ess").shape, ElementsAre(4));
+  EXPECT_EQ(arrays.at("mask").dtype, io::DType::boolean);
+  EXPECT_THAT(arrays.at("mask").to_double(), testing::Each(1));
+  EXPECT_THAT(arrays.at("std").to_double(), testing::Each(0));
+  const std::vector<double> values = io::read_npz(file("d.npz")).at("test_values").to_double();
+  const std::vector<double> mean = arrays.at("mean").to_double();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    EXPECT_NEAR(mean[i], values[i], 1e-12 * (1 + std::abs(values[i])));
+  }
+}
+
+TEST_F(Run, DrawsPictures) {
+  if (std::system("gnuplot -e '' >/dev/null 2>&1") != 0) GTEST_SKIP() << "no gnuplot";
+  for (const std::string name : {"p.png", "p.svg"}) {
+    ASSERT_EQ(run(with_data("forecast") +
+                  Words{"--horizon", "4", "--out", file("p.npz"), "--plot", file(name)})
+                  .status,
+              0);
+    const std::string start = io::read_file(file(name)).substr(0, 200);
+    EXPECT_THAT(start, HasSubstr(name == "p.png" ? "PNG" : "<svg"));
+  }
+}
+
+TEST_F(Run, LeavesNothingAfterAnError) {
+  const TemporaryFolder empty;
+  const std::string out = (empty / "x.npz").string();
+  const auto refused = [&](const Words& words, const std::string& line) {
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_EQ(outcome.err, "seqvae: " + line + "\n");
+    EXPECT_THAT(outcome.out, IsEmpty());
+    EXPECT_THAT(files_in(empty.path()), IsEmpty());
+  };
+  refused(with_data("forecast") + Words{"--context", "13", "--horizon", "2", "--out", out},
+          file("d.npz") + ": sequence 0: has 12 steps, fewer than --context 13");
+  refused(with_data("infer") + Words{"--split", "tset", "--out", out},
+          file("d.npz") + ": part 'tset': is not there, the parts are train, valid, test");
+  refused(with_data("infer") + Words{"--posterior", "smooth", "--out", out},
+          "--posterior: is smooth, the model's is filter");
+  refused(with_data("infer") + Words{"--out", out, "--plot", (empty / "x.jpg").string()},
+          "--plot: " + (empty / "x.jpg").string() + ": must end in .png or .svg");
+  refused(with_data("evaluate") + Words{"--bound", "fivo"},
+          "bound = fivo, must be elbo, iwae or exact");
+  refused(with_data("evaluate") + Words{"--bound", "exact"},
+          "bound = exact, must be elbo or iwae for this model");
+  refused({"generate", file("run"), "--steps", "3", "--controls", "u.npz", "--out", out},
+          "--controls: u.npz: the model takes none");
+  refused({"train", "--model", "vrnn", "--data", file("d.npz"), "--out", (empty / "r").string(),
+           "--set", "train.learning_rate=fast"},
+          "--set: train.learning_rate: is a string, must be a number");
+  refused({"train", "--data", file("d.npz"), "--out", (empty / "r").string()},
+          "train: --model is required");
+  refused({"generate", empty.path().string(), "--steps", "3", "--out", out},
+          empty.path().string() + ": config.json: is not there: this is no run folder");
+}
+
+TEST_F(Run, ConfigurationFilesGiveWayToSetAndSetToFlags) {
+  io::write_file(file("c.json"), R"({"model": "vrnn", "configuration": {"z": 2, "hidden": 4},
+                                     "train": {"epochs": 9, "batch_size": 8, "seed": 5}})");
+  const Outcome outcome = run({"train", "--config", file("c.json"), "--data", file("d.npz"),
+                               "--out", file("configured"), "--set", "configuration.z=3", "--set",
+                               "train.epochs=7", "--epochs", "1", "--quiet"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const io::Json config = io::read_json(file("configured/config.json"));
+  EXPECT_EQ(config.at("configuration").at("hidden"), 4);
+  EXPECT_EQ(config.at("configuration").at("z"), 3);
+  EXPECT_EQ(config.at("train").at("epochs"), 1);
+  EXPECT_EQ(config.at("train").at("seed"), 5);
+}
+
+TEST_F(Run, ResumeGoesOnAfterASignalToTheSameBytes) {
+  const Words words = training("stopped") + Words{"--max-steps", "3000", "--json"};
+  const Outcome stopped = run_and_signal(words, SIGTERM, file("stopped/metrics.jsonl"));
+  EXPECT_EQ(stopped.status, 143) << stopped.err;
+  EXPECT_EQ(stopped.err, "seqvae: terminated\n");
+  EXPECT_EQ(stopped.json().at("stop"), "interrupted");
+  EXPECT_LT(stopped.json().at("step"), 3000);
+  const Outcome resumed = run(words + Words{"--resume"});
+  ASSERT_EQ(resumed.status, 0) << resumed.err;
+  ASSERT_EQ(run(training("whole") + Words{"--max-steps", "3000", "--quiet"}).status, 0);
+  for (const char* name : {"/last.safetensors", "/best.safetensors"}) {
+    EXPECT_EQ(io::read_file(file("stopped") + name), io::read_file(file("whole") + name)) << name;
+  }
+}
+
+TEST_F(Run, ResumeOfAFinishedRunChangesNothing) {
+  const std::string metrics = io::read_file(file("run/metrics.jsonl"));
+  const Outcome outcome = run(training("run") + Words{"--epochs", "3", "--json", "--resume"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(io::read_file(file("run/metrics.jsonl")), metrics);  // seconds too
+  for (const char* key : {"step", "train", "valid"}) {
+    EXPECT_EQ(outcome.json().at(key), trained_.json().at(key)) << key;
+  }
+}
+
+TEST_F(Run, ResumeRefusesWhatContradictsTheRun) {
+  const Outcome outcome =
+      run(training("run") + Words{"--epochs", "3", "--resume", "--set", "configuration.z=4"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(outcome.err, "seqvae: --set: configuration.z: is 4, the run to resume has 3 (" +
+                             file("run/config.json") + ")\n");
+  const Outcome there = run(training("run") + Words{"--epochs", "3"});
+  EXPECT_EQ(there.status, 2);
+  EXPECT_THAT(there.err, HasSubstr("config.json: a run is here already; --resume goes on with it"));
+}
+
+TEST_F(Run, TimeLimitCheckpointsAndEnds) {
+  const Outcome outcome = run(training("limited") +
+                              Words{"--max-steps", "1000000000", "--time-limit", "0.2s", "--json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(outcome.json().at("stop"), "time_limit");
+  EXPECT_TRUE(std::filesystem::exists(file("limited/last.safetensors")));
+}
+
+}  // namespace
+}  // namespace seqvae::test

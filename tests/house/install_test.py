@@ -1,0 +1,49 @@
+"""Installs the library into a temporary prefix, builds an example against it with find_package and
+with pkg-config, and runs both."""
+import argparse
+import os
+import pathlib
+import shlex
+import subprocess
+import tempfile
+
+
+def run(*command, environment=None, **options):
+    print("$", shlex.join(map(str, command)), flush=True)
+    return subprocess.run(list(map(str, command)), check=True, text=True,
+                          env={**os.environ, **(environment or {})}, **options)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--example", type=pathlib.Path, required=True)
+    parser.add_argument("--compiler", required=True)
+    parser.add_argument("--libdir", required=True)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="seqvae-install-") as folder:
+        folder = pathlib.Path(folder)
+        installed = folder / "first"
+        run("cmake", "--install", args.build, "--prefix", installed, "--component", "library",
+            stdout=subprocess.DEVNULL)
+        # The package may move: nothing in it knows where it was installed.
+        prefix = folder / "prefix"
+        installed.rename(prefix)
+
+        build = folder / "build"
+        run("cmake", "-S", args.example, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+            f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={args.compiler}",
+            "-DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF", stdout=subprocess.DEVNULL)
+        run("cmake", "--build", build)
+        run(build / "own_model")
+
+        packages = {"PKG_CONFIG_PATH": str(prefix / args.libdir / "pkgconfig")}
+        flags = run("pkg-config", "--cflags", "--libs", "seqvae", environment=packages,
+                    stdout=subprocess.PIPE).stdout
+        alone = folder / "own_model"
+        run(args.compiler, "-std=c++20", "-O1", args.example / "main.cpp", *shlex.split(flags), "-o",
+            alone)
+        run(alone, environment={"LD_LIBRARY_PATH": str(prefix / args.libdir)})
+
+
+main()
