@@ -382,6 +382,41 @@ TEST(KalmanFilter, EvidenceIsBayesRuleAtAnyState) {
   EXPECT_NEAR(sum, evidence, 1e-10 * (1 + std::abs(evidence)));
 }
 
+TEST(KalmanFilter, InFloatIsTheSameToItsPrecision) {
+  KalmanProblem p({40, 1, 3, 2, 0, true, true, false, false, false, 0});
+  const Filtered exact(p);
+  const auto single = [](const std::vector<double>& x) {
+    return std::vector<float>(x.begin(), x.end());
+  };
+  const auto A = single(p.A.values), b = single(p.b.values), Q = single(p.Q.values),
+             C = single(p.C.values), d = single(p.d.values), R = single(p.R.values),
+             m0 = single(p.m0.values), P0 = single(p.P0.values), y = single(p.y),
+             mask = single(p.mask);
+  std::vector<float> mean(120), covariance(360), log_likelihood(40);
+  std::int32_t status = -1;
+  KalmanFilterArgs<float> args;
+  args.model.n = 3, args.model.m = 2;
+  args.model.A = {A.data()}, args.model.state_offset = {b.data()}, args.model.Q = {Q.data()};
+  args.model.C = {C.data()}, args.model.observation_offset = {d.data()}, args.model.R = {R.data()};
+  args.model.m0 = {m0.data()}, args.model.P0 = {P0.data()};
+  args.data = {p.layout(), {y.data(), 2}, {mask.data(), 2}, {}};
+  args.mean = {mean.data(), 3}, args.covariance = {covariance.data(), 9};
+  args.log_likelihood = {log_likelihood.data(), 1};
+  args.status = &status;
+  with_workspace(args, [](const auto& a) { cpu::kalman_filter(a); });
+  EXPECT_EQ(status, 0);
+  const auto compare = [](const std::vector<float>& actual, const std::vector<double>& expected) {
+    double scale = 1;
+    for (std::size_t i = 0; i < actual.size(); ++i) scale = std::max(scale, std::abs(expected[i]));
+    for (std::size_t i = 0; i < actual.size(); ++i) {
+      EXPECT_NEAR(actual[i], expected[i], 1e-5 * scale) << i;
+    }
+  };
+  compare(mean, exact.mean);
+  compare(covariance, exact.covariance);
+  compare(log_likelihood, exact.log_likelihood);
+}
+
 TEST(KalmanCheck, NamesArgumentValueAndRule) {
   const auto message = [](auto change) {
     KalmanProblem p({3, 1, 2, 1, 0, false, false, false, false, false, 0});
