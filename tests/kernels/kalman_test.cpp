@@ -417,6 +417,58 @@ TEST(KalmanFilter, InFloatIsTheSameToItsPrecision) {
   compare(log_likelihood, exact.log_likelihood);
 }
 
+TEST(KalmanSample, DrawsHaveTheSmoothedMomentsThroughADiffuseStart) {
+  KalmanProblem p({9, 2, 3, 2, 1, true, true, true, true, false, 3});
+  const Filtered filtered(p);
+  const Smoothed smoothed(p, filtered);
+  ASSERT_GE(filtered.merge_step[0], 3);
+  constexpr std::int64_t S = 40'000, n = 3;
+  const std::int64_t rows = p.rows();
+  std::vector<double> z(std::size_t(S * rows * n), kPoison);
+  std::vector<std::int32_t> status(2, -1);
+  KalmanSampleArgs<double> args;
+  args.model = p.model();
+  args.data = p.data();
+  args.filtered = filtered.view(p);
+  args.noise = {{11, 2}, 0, p.ids.data()};
+  args.S = S;
+  args.z = {z.data(), n};
+  args.status = status.data();
+  with_workspace(args, [](const auto& a) { cpu::kalman_sample(a); });
+  EXPECT_THAT(status, testing::Each(0));
+  const auto draws = [&](std::int64_t row) {
+    Matrix draws(S, n);
+    for (std::int64_t k = 0; k < S; ++k) {
+      draws.row(k) = Eigen::Map<const Vector>(z.data() + (k * rows + row) * n, n).transpose() -
+                     Eigen::Map<const Vector>(smoothed.mean.data() + row * n, n).transpose();
+    }
+    return draws;
+  };
+  // Standard errors of a mean and of a covariance; 5 of them.
+  for (std::int64_t t = 0; t < 9; ++t) {
+    const Matrix now = draws(p.row(t, 0));
+    const Eigen::Map<const Matrix> P(smoothed.covariance.data() + p.row(t, 0) * n * n, n, n);
+    for (std::int64_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(now.col(i).mean(), 0, 5 * std::sqrt(P(i, i) / S)) << t;
+      for (std::int64_t j = 0; j < n; ++j) {
+        EXPECT_NEAR(now.col(i).dot(now.col(j)) / S, P(i, j),
+                    5 * std::sqrt((P(i, i) * P(j, j) + P(i, j) * P(i, j)) / S));
+      }
+    }
+    if (t == 0) continue;
+    const Matrix before = draws(p.row(t - 1, 0));
+    const Eigen::Map<const Matrix> lag(smoothed.lag_one.data() + p.row(t, 0) * n * n, n, n);
+    const Eigen::Map<const Matrix> Pb(smoothed.covariance.data() + p.row(t - 1, 0) * n * n, n, n);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        EXPECT_NEAR(now.col(i).dot(before.col(j)) / S, lag(i, j),
+                    5 * std::sqrt((P(i, i) * Pb(j, j) + lag(i, j) * lag(i, j)) / S));
+      }
+    }
+  }
+  EXPECT_EQ(z[std::size_t(p.row(0, 1) * n)], 0);  // a sequence of length 0
+}
+
 TEST(KalmanCheck, NamesArgumentValueAndRule) {
   const auto message = [](auto change) {
     KalmanProblem p({3, 1, 2, 1, 0, false, false, false, false, false, 0});
