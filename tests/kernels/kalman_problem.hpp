@@ -278,6 +278,11 @@ struct DenseOracle {
       }
     }
     const auto N = std::int64_t(seen.size());
+    if (N == 0) {
+      mean = mu.cast<double>(), covariance = V.cast<double>();
+      proper = q == 0;
+      return;
+    }
     WideMatrix H = WideMatrix::Zero(N, length * n), noise = WideMatrix::Zero(N, N);
     WideVector e(N);
     for (std::int64_t a = 0; a < N; ++a) {
@@ -294,12 +299,12 @@ struct DenseOracle {
     e -= H * mu;
     const Eigen::LLT<WideMatrix> S(H * V * H.transpose() + noise);
     const WideMatrix K = S.solve(H * V).transpose();
-    const WideMatrix X = H * W, information = X.transpose() * S.solve(X);
     WideVector mean_given = mu;
     WideMatrix covariance_given = V - K * H * V;
     Wide log_determinant = 0;
     for (std::int64_t a = 0; a < N; ++a) log_determinant += 2 * std::log(S.matrixLLT()(a, a));
     if (q > 0) {
+      const WideMatrix X = H * W, information = X.transpose() * S.solve(X);
       const Eigen::SelfAdjointEigenSolver<WideMatrix> spectrum(information);
       proper = N >= q && spectrum.eigenvalues().minCoeff() > 1e-9;
       if (!proper) return;
