@@ -9,6 +9,7 @@
 
 #include "host/train/checkpoint.hpp"
 #include "host/train/metrics_file.hpp"
+#include "host/train/run_claim.hpp"
 #include "host/train/schedule.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/data/batching.hpp"
@@ -355,6 +356,7 @@ class Training {
 
 Stop train(const Model& model, const data::Dataset& dataset, const TrainConfig& config,
            const TrainOptions& options, const TrainCallbacks& callbacks) {
+  const RunClaim claim(options.run);
   if (options.float64) return Training<double>(model, dataset, config, options, callbacks).run();
   return Training<float>(model, dataset, config, options, callbacks).run();
 }
