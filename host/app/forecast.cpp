@@ -121,6 +121,8 @@ Forecast make_forecast(const ForecastCommand& a, const OpenModel& model,
 
 void run(const ForecastCommand& a) {
   check_output("--out", a.out, {".npz"});
+  constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max();
+  require(a.horizon <= most, "forecast", "--horizon", a.horizon, fmt::format("<= {}", most));
   if (!a.run.plot.empty()) Gnuplot::check(a.run.plot);
   const OpenModel model = open_model(a.model, a.run);
   const OpenData data = open_data(model, a.data);

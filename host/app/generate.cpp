@@ -1,6 +1,7 @@
 // seqvae generate: sequences from the prior.
 #include <fmt/format.h>
 
+#include <limits>
 #include <memory>
 
 #include "host/app/commands.hpp"
@@ -9,6 +10,7 @@
 #include "host/app/gnuplot.hpp"
 #include "host/app/model.hpp"
 #include "host/app/output.hpp"
+#include "seqvae/core/error.hpp"
 #include "seqvae/io/npy.hpp"
 
 namespace seqvae::app {
@@ -24,6 +26,8 @@ struct GenerateCommand {
 
 void run(const GenerateCommand& a) {
   check_output("--out", a.out, {".npz"});
+  constexpr std::int32_t most = std::numeric_limits<std::int32_t>::max();
+  require(a.steps <= most, "generate", "--steps", a.steps, fmt::format("<= {}", most));
   if (!a.run.plot.empty()) Gnuplot::check(a.run.plot);
   const OpenModel model = open_model(a.model, a.run);
   const std::vector<double> controls = read_controls(a.controls, model.U, a.count, a.steps);

@@ -21,6 +21,7 @@ void catch_signals() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of a write, not our end
+  std::signal(SIGXFSZ, SIG_IGN);  // and so is a limit on the size of files
 }
 
 int signal_received() { return received; }

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
 
 #include "host/app/commands.hpp"
@@ -90,6 +92,21 @@ io::Json resolve(io::Json settings, const data::Dataset& dataset) {
   return settings;
 }
 
+/// Refuses values that the emission gives no probability.
+void require_support(const data::SequenceSet& set, const std::string& emission) {
+  if (emission == "gaussian") return;
+  const double most = emission == "poisson" ? std::numeric_limits<double>::infinity() : 1;
+  for (const double x : set.values) {
+    if (std::isnan(x) || (x >= 0 && x <= most && (emission == "bernoulli" || x == std::floor(x))))
+      continue;
+    throw InvalidArgument(fmt::format("data: values = {}, must be {} with emission {}", x,
+                                      emission == "poisson"     ? "0, 1, 2, ..."
+                                      : emission == "bernoulli" ? "in 0..1"
+                                                                : "0 or 1",
+                                      emission));
+  }
+}
+
 /// Columns of a CSV by name, so that later commands read the same ones.
 void name_columns(io::Json& settings, const std::string& file, const data::Dataset& dataset) {
   if (std::filesystem::path(file).extension() == ".csv") {
@@ -110,6 +127,7 @@ Job begin(const TrainCommand& a, const std::vector<Setting>& given) {
   dataset.require_observed_columns(dataset.has("all") ? "all" : "train");
   name_columns(settings, a.data, dataset);
   settings = resolve(std::move(settings), dataset);
+  require_support(dataset.training_part(), settings["data"]["emission"].get<std::string>());
   return {RunFolder::create(a.out, std::move(settings)), std::move(dataset)};
 }
 
@@ -201,6 +219,16 @@ io::Json report_of(const RunFolder& run, std::int64_t parameters, Stop stop, con
   return report;
 }
 
+/// A run whose input is refused before its first checkpoint leaves no folder in the way of the
+/// next.
+void forget(const RunFolder& run) {
+  if (std::filesystem::exists(run.path / "last.safetensors")) return;
+  std::error_code ignored;
+  for (const char* name : {"best.safetensors", "metrics.jsonl", "config.json", ""})
+    std::filesystem::remove(run.path / name,
+                            ignored);  // "": the folder, where nothing else is in it
+}
+
 void run(const TrainCommand& a) {
   check(a.run);
   const std::vector<Setting> given = given_settings(a);
@@ -217,18 +245,27 @@ void run(const TrainCommand& a) {
   Watch watch(!a.common.quiet && !a.common.json);
   std::int64_t parameters = 0;
   Stop stop = Stop::finished;
-  if (job.run.model() == "lgssm") {
-    const io::JsonView configuration = config.at("configuration");
-    const data::SequenceSet& set = job.dataset.training_part();
-    parameters =
-        static_cast<std::int64_t>(make_lgssm_form(configuration, set.D, set.U)->names().size());
-    stop = train_lgssm(configuration, job.dataset, LgssmTrainConfig::from_json(config.at("train")),
-                       options, watch.callbacks());
-  } else {
-    const std::unique_ptr<Model> model = job.run.make_model();
-    parameters = model->parameters().count();
-    stop = train(*model, job.dataset, TrainConfig::from_json(config.at("train")), options,
-                 watch.callbacks());
+  try {
+    if (job.run.model() == "lgssm") {
+      const io::JsonView configuration = config.at("configuration");
+      const data::SequenceSet& set = job.dataset.training_part();
+      parameters =
+          static_cast<std::int64_t>(make_lgssm_form(configuration, set.D, set.U)->names().size());
+      stop =
+          train_lgssm(configuration, job.dataset, LgssmTrainConfig::from_json(config.at("train")),
+                      options, watch.callbacks());
+    } else {
+      const std::unique_ptr<Model> model = job.run.make_model();
+      parameters = model->parameters().count();
+      stop = train(*model, job.dataset, TrainConfig::from_json(config.at("train")), options,
+                   watch.callbacks());
+    }
+  } catch (const InputError&) {
+    if (!a.resume) forget(job.run);
+    throw;
+  } catch (const InvalidArgument&) {
+    if (!a.resume) forget(job.run);
+    throw;
   }
   watch.bar.clear();
   if (!a.run.plot.empty()) plot_training(a.run.plot, job.run.path / "metrics.jsonl");

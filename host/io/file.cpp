@@ -42,6 +42,11 @@ void fsync_path(const Path& path, int flags, const Path& blamed) {
   if (file.get() < 0 || (::fsync(file.get()) != 0 && errno != EINVAL)) fail_write(blamed, errno);
 }
 
+/// ".NAME." of a file aside, before the writer's process and a number: ".NAME.PID.N".
+std::string aside_prefix(const Path& target) {
+  return fmt::format(".{}.", target.filename().string().substr(0, 200));
+}
+
 }  // namespace
 
 std::string read_file(const Path& path) {
@@ -84,11 +89,15 @@ Replacement::Replacement(const Path& target) {
       throw InputError(target.string(), "", "must be a regular file to be written");
     }
   }
-  aside_ = folder_of(target_) / fmt::format(".{}.{}.{}", target_.filename().string().substr(0, 200),
-                                            ::getpid(), counter++);
-  const Descriptor file(::open(aside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  int made = -1;
+  do {  // a killed process of the same number, in a container say, may have left its aside
+    aside_ =
+        folder_of(target_) / fmt::format("{}{}.{}", aside_prefix(target_), ::getpid(), counter++);
+    made = ::open(aside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (made < 0 && errno == EEXIST);
+  const int code = errno;
+  const Descriptor file(made);
   if (file.get() < 0) {
-    const int code = errno;
     if (code == ENOENT || code == ENOTDIR || code == EACCES || code == EPERM || code == EROFS) {
       throw InputError(target.string(), "", "cannot be written to: " + reason(code));
     }
@@ -105,6 +114,18 @@ void Replacement::commit() {
   if (::rename(aside_.c_str(), target_.c_str()) != 0) fail_write(target_, errno);
   committed_ = true;
   fsync_path(folder_of(target_), O_RDONLY | O_DIRECTORY, target_);
+}
+
+void remove_asides(const Path& path) {
+  const std::string prefix = aside_prefix(path);
+  std::error_code ignored;  // an aside that stays is in nobody's way
+  for (const auto& entry : std::filesystem::directory_iterator(folder_of(path), ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(prefix) &&
+        name.find_first_not_of("0123456789.", prefix.size()) == std::string::npos) {
+      std::filesystem::remove(entry.path(), ignored);
+    }
+  }
 }
 
 void write_file(const Path& path, std::string_view bytes) {

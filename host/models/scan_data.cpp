@@ -35,6 +35,8 @@ ScanData<Real>::ScanData(const data::SequenceSet& set, const DataShape& shape)
   for (std::size_t i = 0; i < set.values.size(); ++i) {
     const bool seen = !std::isnan(set.values[i]);
     x_[i] = seen ? static_cast<Real>(set.values[i]) : Real{0};
+    require(std::isfinite(x_[i]), "data", "values", set.values[i],
+            "within float32; standardize them, or use float64");
     if (missing_) mask_[i] = seen ? 1 : 0, missing_x_[i] = seen ? 0 : 1;
   }
   controls_.assign(set.controls.begin(), set.controls.end());

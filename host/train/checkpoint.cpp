@@ -1,5 +1,6 @@
 #include "host/train/checkpoint.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "seqvae/core/error.hpp"
@@ -71,6 +72,8 @@ Checkpoint<Real> read_checkpoint(const std::filesystem::path& file, const Parame
       throw InputError(file.string(), name,
                        fmt::format("has {} elements, must have {}", moments.size(), table.size()));
     }
+    if (!std::all_of(moments.begin(), moments.end(), [](double x) { return std::isfinite(x); }))
+      throw InputError(file.string(), name, "has a value that is not finite");
     values->assign(moments.begin(), moments.end());
   }
   const auto state = contents.metadata.find("state");

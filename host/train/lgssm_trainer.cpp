@@ -3,6 +3,7 @@
 
 #include "host/train/lgssm_checkpoint.hpp"
 #include "host/train/metrics_file.hpp"
+#include "host/train/run_claim.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/models/lgssm_fit.hpp"
 #include "seqvae/train/trainer.hpp"
@@ -41,6 +42,7 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
                  const LgssmTrainConfig& config, const TrainOptions& options,
                  const TrainCallbacks& callbacks) {
   const auto started = std::chrono::steady_clock::now();
+  const RunClaim claim(options.run);
   const data::SequenceSet& set = dataset.training_part();
   const std::unique_ptr<LgssmForm> form = make_lgssm_form(configuration, set.D, set.U);
   const double steps = static_cast<double>(set.steps());

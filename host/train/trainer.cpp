@@ -9,6 +9,7 @@
 
 #include "host/train/checkpoint.hpp"
 #include "host/train/metrics_file.hpp"
+#include "host/train/run_claim.hpp"
 #include "host/train/schedule.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/data/batching.hpp"
@@ -24,9 +25,10 @@ struct Totals {
   std::int64_t rows = 0;
 
   io::Json to_json() const { return {objective, bound, reconstruction, kl, rows}; }
-  static Totals from_json(const io::Json& json) {
-    return {json.at(0).get<double>(), json.at(1).get<double>(), json.at(2).get<double>(),
-            json.at(3).get<double>(), json.at(4).get<std::int64_t>()};
+  static Totals from_json(const io::JsonView& json) {
+    const std::vector<double> n = json.numbers();
+    if (n.size() != 5) json.fail(fmt::format("has {} numbers, must have 5", n.size()));
+    return {n[0], n[1], n[2], n[3], json.elements()[4].integer(0)};
   }
 };
 
@@ -306,9 +308,10 @@ class Training {
     epoch_ = json.at("epoch").integer(0), position_ = json.at("position").integer(0);
     skipped_ = json.at("skipped").integer(0);
     skipped_in_a_row_ = json.at("skipped_in_a_row").integer(0);
-    if (!state_.state.at("best").is_null()) best_ = json.at("best").number();
+    const io::JsonView best = json.at("best");
+    if (!best.value().is_null()) best_ = best.number();
     without_better_ = json.at("without_better").integer(0);
-    window_ = Totals::from_json(state_.state.at("window"));
+    window_ = Totals::from_json(json.at("window"));
     gradient_norm_ = json.at("gradient_norm").number();
     steps_in_window_ = json.at("steps_in_window").integer(0);
     seconds_before_ = metrics_.cut_to(json.at("metrics_lines").integer(0));
@@ -355,6 +358,7 @@ class Training {
 
 Stop train(const Model& model, const data::Dataset& dataset, const TrainConfig& config,
            const TrainOptions& options, const TrainCallbacks& callbacks) {
+  const RunClaim claim(options.run);
   if (options.float64) return Training<double>(model, dataset, config, options, callbacks).run();
   return Training<float>(model, dataset, config, options, callbacks).run();
 }

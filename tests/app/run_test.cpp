@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "seqvae/io/npy.hpp"
+#include "seqvae/io/safetensors.hpp"
 #include "tests/app/program.hpp"
 #include "tests/support/files.hpp"
 
@@ -277,6 +278,76 @@ TEST_F(Run, LeavesNothingAfterAnError) {
           "train: --model is required");
   refused({"generate", empty.path().string(), "--steps", "3", "--out", out},
           empty.path().string() + ": config.json: is not there: this is no run folder");
+}
+
+// Numbers of steps beyond 2^31 - 1 are refused, not taken modulo 2^32.
+TEST_F(Run, RefusesMoreStepsThanThereAre) {
+  const std::string out = file("steps.npz");
+  const Outcome generated =
+      run({"generate", file("run"), "--steps", "4294967299", "--out", out, "--quiet"});
+  EXPECT_EQ(generated.status, 2);
+  EXPECT_EQ(generated.err, "seqvae: generate: --steps = 4294967299, must be <= 2147483647\n");
+  const Outcome forecast =
+      run(with_data("forecast") + Words{"--horizon", "4294967299", "--out", out});
+  EXPECT_EQ(forecast.status, 2);
+  EXPECT_EQ(forecast.err, "seqvae: forecast: --horizon = 4294967299, must be <= 2147483647\n");
+  EXPECT_FALSE(std::filesystem::exists(out));
+}
+
+TEST_F(Run, RefusesDataThatTheModelCannotHaveAndLeavesNoFolder) {
+  const TemporaryFolder folder;
+  const std::string out = (folder / "out").string(), data = (folder / "d.csv").string();
+  const auto refused = [&](const std::string& text, const Words& more, const std::string& line) {
+    io::write_file(data, text);
+    const Outcome outcome = run(Words{"train", "--data", data, "--out", out} + more);
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_EQ(outcome.err, "seqvae: " + line + "\n");
+    EXPECT_THAT(files_in(folder.path()), ElementsAre("d.csv"));
+  };
+  const Words dmm{"--model", "dmm", "--max-steps", "2", "--set"};
+  refused("a\n1\n-0.5\n", dmm + Words{"data.emission=bernoulli"},
+          "data: values = -0.5, must be in 0..1 with emission bernoulli");
+  refused("a\n1\n2.5\n", dmm + Words{"data.emission=poisson"},
+          "data: values = 2.5, must be 0, 1, 2, ... with emission poisson");
+  refused("a\n1\n0.5\n", dmm + Words{"data.emission=categorical"},
+          "data: values = 0.5, must be 0 or 1 with emission categorical");
+  refused("a\n1\n1e200\n", dmm + Words{"data.emission=gaussian"},
+          "data: values = 1e+200, must be within float32; standardize them, or use float64");
+  refused("a\n1\n", {"--model", "lgssm", "--quiet"},
+          "fit: pairs of neighbouring observed values = 0, must be at least 1");
+}
+
+TEST_F(Run, ResumeRefusesAStateThatIsNotOne) {
+  const std::filesystem::path copy = file("edited");
+  std::filesystem::copy(file("run"), copy);
+  const io::Safetensors whole = io::read_safetensors(copy / "last.safetensors");
+  const io::Json state = io::parse_json(whole.metadata.at("state"), "state");
+  const auto refused = [&](const io::Json& edited, const std::string& rule) {
+    io::Safetensors contents = whole;
+    contents.metadata["state"] = edited.dump();
+    io::write_safetensors(copy / "last.safetensors", contents);
+    const Outcome outcome = run(training("edited") + Words{"--epochs", "3", "--resume"});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_EQ(outcome.err, "seqvae: " + file("edited/last.safetensors") + ": " + rule + "\n");
+  };
+  for (const std::string key : {"window", "best", "step"}) {
+    io::Json edited = state;
+    edited.erase(key);
+    refused(edited, "state." + key + ": is missing");
+  }
+  io::Json edited = state;
+  edited["window"] = {1, 2};
+  refused(edited, "state.window: has 2 numbers, must have 5");
+  io::Safetensors contents = whole;
+  io::Array& moments = contents.tensors.at("optimizer.m");
+  std::vector<float> values(static_cast<std::size_t>(moments.shape.at(0)), 0.0f);
+  values.back() = std::nanf("");
+  moments = io::Array::of<float>(moments.shape, values);
+  io::write_safetensors(copy / "last.safetensors", contents);
+  const Outcome outcome = run(training("edited") + Words{"--epochs", "3", "--resume"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(outcome.err, "seqvae: " + file("edited/last.safetensors") +
+                             ": optimizer.m: has a value that is not finite\n");
 }
 
 TEST_F(Run, ConfigurationFilesGiveWayToSetAndSetToFlags) {

@@ -124,6 +124,20 @@ TEST(WriteNpz, KeepsTheOldFileWhenTheDiskIsFull) {
   EXPECT_EQ(entries(folder.path()), 1u);
 }
 
+// A killed process leaves its asides, and the next one may have its number.
+TEST(WriteFile, PassesByAndRemovesAsidesOfTheKilled) {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 2000; ++i) {
+    std::ofstream(folder / fmt::format(".a.{}.{}", ::getpid(), i)) << "half";
+  }
+  for (const char* other : {".a.txt", ".a.1.b", ".b.1.2"}) std::ofstream(folder / other) << "x";
+  io::write_file(folder / "a", "new");
+  EXPECT_EQ(io::read_file(folder / "a"), "new");
+  EXPECT_EQ(entries(folder.path()), 2004u);
+  io::remove_asides(folder / "a");
+  EXPECT_EQ(entries(folder.path()), 4u);
+}
+
 TEST(Replacement, RemovesWhatWasNotCommitted) {
   const TemporaryFolder folder;
   {

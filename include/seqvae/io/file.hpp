@@ -17,8 +17,12 @@ std::string read_file(const Path& path);
 /// \throws InputError where the place cannot be written to; Error where the writing fails.
 void write_file(const Path& path, std::string_view bytes);
 
-/// The same for a writer that wants a path: it writes `aside()`, then `commit()` puts the file in
-/// its place. Without commit the aside file is removed.
+/// Removes what writers of `path` that were killed have left aside. Nobody may write to it
+/// meanwhile.
+void remove_asides(const Path& path);
+
+/// The same as write_file for a writer that wants a path: it writes `aside()`, then `commit()` puts
+/// the file in its place. Without commit the aside file is removed.
 class Replacement {
  public:
   /// \throws InputError where the folder does not exist or cannot be written to, or where
