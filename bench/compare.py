@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times a program of this library and its peers in alternation, and checks that they agree first.
 
-    bench/compare.py --name dmm_step --ours "build/release/bench/bench_step --model dmm --serve" \
+    bench/compare.py --name dmm_step --ours "build/release/bench/bench_step --case FILE --serve" \
         --peer "python bench/peers/dmm.py --variant rows --serve" [--peer ...] [--out FILE.json]
 
 Every program speaks the protocol of bench/peers/README.md. First all losses at the case's

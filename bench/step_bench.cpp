@@ -152,7 +152,7 @@ int main(int argc, char** argv) {
     if (std::string(argv[i]) == "--threads") threads = std::atoi(argv[i + 1]);
   }
   if (file.empty()) {
-    std::cerr << "usage: bench_step --model dmm|vrnn --case FILE --threads N --serve\n";
+    std::cerr << "usage: bench_step --case FILE --threads N --serve\n";
     return 2;
   }
   try {

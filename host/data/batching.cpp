@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/random.hpp"
 
 namespace seqvae::data {
 namespace {
@@ -41,91 +42,6 @@ struct LongerFirst {
 };
 
 }  // namespace
-
-template <class Real>
-void pack(const SequenceSet& set, std::span<const std::int32_t> members, Batch<Real>& batch) {
-  for (const std::int32_t member : members) {
-    require(member >= 0 && member < set.count(), "pack", "member", member,
-            "an index of the sequence set");
-  }
-  const std::vector<std::int64_t> starts = set.starts();
-  batch.B = static_cast<std::int64_t>(members.size());
-  batch.D = set.D;
-  batch.U = set.U;
-  batch.members.assign(members.begin(), members.end());
-  std::sort(batch.members.begin(), batch.members.end(), LongerFirst{set.lengths});
-  batch.lengths.clear(), batch.begin.clear(), batch.ids.clear();
-  for (const std::int32_t member : batch.members) {
-    const auto i = static_cast<std::size_t>(member);
-    batch.lengths.push_back(set.lengths[i]);
-    batch.begin.push_back(set.begin[i]);
-    batch.ids.push_back(set.ids[i]);
-  }
-  batch.T = batch.B == 0 ? 0 : batch.lengths.front();
-
-  batch.offsets.assign(1, 0);
-  batch.set_rows.clear(), batch.counted.clear(), batch.times.clear();
-  std::size_t active = batch.members.size();
-  for (std::int64_t t = 0; t < batch.T; ++t) {
-    while (batch.lengths[active - 1] <= t) --active;
-    for (std::size_t b = 0; b < active; ++b) {
-      batch.set_rows.push_back(starts[static_cast<std::size_t>(batch.members[b])] + t);
-      batch.counted.push_back(t >= batch.begin[b] ? Real(1) : Real(0));
-    }
-    require(static_cast<std::int64_t>(batch.set_rows.size()) <=
-                std::numeric_limits<std::int32_t>::max(),
-            "pack", "rows", batch.set_rows.size(), "<= 2^31 - 1");
-    batch.offsets.push_back(static_cast<std::int32_t>(batch.set_rows.size()));
-  }
-
-  const auto R = batch.set_rows.size(), D = static_cast<std::size_t>(set.D),
-             U = static_cast<std::size_t>(set.U);
-  batch.x.resize(R * D), batch.mask.resize(R * D), batch.controls.resize(R * U);
-  batch.complete = true;
-  for (std::size_t r = 0; r < R; ++r) {
-    const auto row = static_cast<std::size_t>(batch.set_rows[r]);
-    for (std::size_t d = 0; d < D; ++d) {
-      const double value = set.values[row * D + d];
-      const bool missing = std::isnan(value);
-      batch.x[r * D + d] = missing ? Real(0) : static_cast<Real>(value);
-      batch.mask[r * D + d] = missing ? Real(0) : Real(1);
-      if (missing) batch.complete = false;
-    }
-    for (std::size_t u = 0; u < U; ++u) {
-      batch.controls[r * U + u] = static_cast<Real>(set.controls[row * U + u]);
-    }
-    if (!set.times.empty()) batch.times.push_back(static_cast<Real>(set.times[row]));
-  }
-}
-
-template <class Real>
-void hide(Batch<Real>& batch, double probability, NoiseKey noise, std::uint64_t step) {
-  require(probability >= 0 && probability <= 1, "hide", "probability", probability, "in [0, 1]");
-  if (probability == 0) return;
-  for (std::int64_t t = 0; t < batch.T; ++t) {
-    const std::int64_t first = batch.offsets[static_cast<std::size_t>(t)];
-    const std::int64_t last = batch.offsets[static_cast<std::size_t>(t + 1)];
-    for (std::int64_t r = first; r < last; ++r) {
-      const std::uint32_t id = batch.ids[static_cast<std::size_t>(r - first)];
-      Words words{};
-      for (std::int64_t d = 0; d < batch.D; ++d) {
-        if (d % 4 == 0) {
-          words = philox(noise_counter(noise.site, step, id, 0, t, batch.D, d / 4), noise.seed);
-        }
-        if (!(uniform(words.w[d % 4]) < probability)) continue;
-        const auto i = static_cast<std::size_t>(r * batch.D + d);
-        batch.x[i] = Real(0);
-        batch.mask[i] = Real(0);
-        batch.complete = false;
-      }
-    }
-  }
-}
-
-template void pack(const SequenceSet&, std::span<const std::int32_t>, Batch<float>&);
-template void pack(const SequenceSet&, std::span<const std::int32_t>, Batch<double>&);
-template void hide(Batch<float>&, double, NoiseKey, std::uint64_t);
-template void hide(Batch<double>&, double, NoiseKey, std::uint64_t);
 
 Batches::Batches(std::vector<std::int32_t> lengths, std::int64_t batch_size, std::uint64_t seed)
     : lengths_(std::move(lengths)), batch_size_(batch_size), seed_(seed) {

@@ -1,7 +1,5 @@
 #include "seqvae/train/trainer.hpp"
 
-#include <unistd.h>
-
 #include <chrono>
 #include <cmath>
 #include <fstream>
@@ -80,7 +78,6 @@ class Training {
   Stop run() {
     options_.resume ? restore() : begin();
     started_ = std::chrono::steady_clock::now();
-    const bool had_time = options_.time_limit_seconds.has_value();
     while (step_ < steps_ && !stopped_early()) {
       one_step();
       if (callbacks_.on_step) {
@@ -89,7 +86,7 @@ class Training {
       if (is_validation_step()) validate();
       if (is_checkpoint_step()) write_last();
       if (callbacks_.should_stop && callbacks_.should_stop()) return stop_now(Stop::interrupted);
-      if (had_time && seconds_here() > *options_.time_limit_seconds)
+      if (options_.time_limit_seconds && seconds_here() > *options_.time_limit_seconds)
         return stop_now(Stop::time_limit);
     }
     write_last();

@@ -51,8 +51,8 @@ TEST(ThreadPool, ThrowsWhatAShareThrowsAndRunsOn) {
 
 TEST(ThreadPool, TakesAsManyThreadsAsTheMachineHasUnlessTold) {
   EXPECT_GE(ThreadPool().count(), 1);
-  EXPECT_THAT([] { ThreadPool pool(-1); },
-              testing::ThrowsMessage<InvalidArgument>("ThreadPool: threads = -1, must be in 0..4096"));
+  EXPECT_THAT([] { ThreadPool pool(-1); }, testing::ThrowsMessage<InvalidArgument>(
+                                               "ThreadPool: threads = -1, must be in 0..4096"));
 }
 
 TEST(RunShares, NeedsNoPool) {

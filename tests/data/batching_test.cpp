@@ -1,4 +1,4 @@
-// Packed batches, hidden values, and the order of an epoch.
+// The order of an epoch, and what is evaluated together.
 #include "seqvae/data/batching.hpp"
 
 #include <gmock/gmock.h>
@@ -11,119 +11,8 @@
 namespace seqvae::test {
 namespace {
 
-using data::Batch;
 using data::Batches;
-using data::SequenceSet;
 using testing::ElementsAre;
-
-/// Lengths 1, 3, 2, 3; the value of step t of sequence i is 10 i + t, its control -that.
-SequenceSet four_sequences() {
-  SequenceSet set;
-  set.D = 1, set.U = 1;
-  set.lengths = {1, 3, 2, 3};
-  set.begin = {0, 0, 1, 0};
-  set.ids = {5, 6, 7, 8};
-  for (int i = 0; i < 4; ++i) {
-    for (int t = 0; t < set.lengths[std::size_t(i)]; ++t) {
-      set.values.push_back(10 * i + t);
-      set.controls.push_back(-10 * i - t);
-      set.times.push_back(t + 0.5);
-    }
-  }
-  return set;
-}
-
-TEST(Pack, SortsLongestFirstWithTiesInFileOrder) {
-  SequenceSet set = four_sequences();
-  set.values[5] = NAN;  // sequence 2, step 1
-  Batch<double> batch;
-  const std::vector<std::int32_t> members = {3, 2, 0, 1};
-  data::pack(set, members, batch);
-  EXPECT_EQ(batch.T, 3);
-  EXPECT_EQ(batch.B, 4);
-  EXPECT_THAT(batch.members, ElementsAre(1, 3, 2, 0));
-  EXPECT_THAT(batch.lengths, ElementsAre(3, 3, 2, 1));
-  EXPECT_THAT(batch.ids, ElementsAre(6, 8, 7, 5));
-  EXPECT_THAT(batch.begin, ElementsAre(0, 0, 1, 0));
-  EXPECT_THAT(batch.offsets, ElementsAre(0, 4, 7, 9));
-  EXPECT_THAT(batch.x, ElementsAre(10, 30, 20, 0, 11, 31, 0, 12, 32));
-  EXPECT_THAT(batch.mask, ElementsAre(1, 1, 1, 1, 1, 1, 0, 1, 1));
-  EXPECT_THAT(batch.counted, ElementsAre(1, 1, 0, 1, 1, 1, 1, 1, 1));
-  EXPECT_THAT(batch.controls, ElementsAre(-10, -30, -20, 0, -11, -31, -21, -12, -32));
-  EXPECT_THAT(batch.times, ElementsAre(0.5, 0.5, 0.5, 0.5, 1.5, 1.5, 1.5, 2.5, 2.5));
-  EXPECT_THAT(batch.set_rows, ElementsAre(1, 6, 4, 0, 2, 7, 5, 3, 8));
-  EXPECT_FALSE(batch.complete);
-  EXPECT_EQ(batch.layout().rows(), 9);
-  const std::vector<std::int32_t> one = {0};
-  data::pack(set, one, batch);  // the same vectors again
-  EXPECT_THAT(batch.x, ElementsAre(0));
-  EXPECT_THAT(batch.offsets, ElementsAre(0, 1));
-  EXPECT_TRUE(batch.complete);
-  data::pack(set, {}, batch);
-  EXPECT_EQ(batch.rows(), 0);
-}
-
-TEST(Pack, RefusesAnIndexOutOfRange) {
-  Batch<float> batch;
-  const std::vector<std::int32_t> members = {4};
-  EXPECT_THAT([&] { data::pack(four_sequences(), members, batch); },
-              testing::ThrowsMessage<InvalidArgument>(
-                  "pack: member = 4, must be an index of the sequence set"));
-}
-
-SequenceSet wide(std::int32_t N, std::int32_t T, std::int64_t D) {
-  SequenceSet set;
-  set.D = D;
-  for (std::int32_t i = 0; i < N; ++i) {
-    set.lengths.push_back(T), set.begin.push_back(0);
-    set.ids.push_back(static_cast<std::uint32_t>(i));
-  }
-  set.values.assign(static_cast<std::size_t>(N * T * D), 1.0);
-  return set;
-}
-
-TEST(Hide, HidesAboutThatShareAndNothingElse) {
-  const SequenceSet set = wide(50, 20, 7);
-  std::vector<std::int32_t> members(50);
-  std::iota(members.begin(), members.end(), 0);
-  Batch<float> batch;
-  data::pack(set, members, batch);
-  data::hide(batch, 0.3, {1, 2}, 3);
-  const double seen = std::accumulate(batch.mask.begin(), batch.mask.end(), 0.0);
-  const double share = 1 - seen / 7000;
-  EXPECT_NEAR(share, 0.3, 4 * std::sqrt(0.3 * 0.7 / 7000));  // four standard errors
-  EXPECT_EQ(batch.x, batch.mask);
-  EXPECT_FALSE(batch.complete);
-  data::pack(set, members, batch);
-  data::hide(batch, 0, {1, 2}, 3);
-  EXPECT_TRUE(batch.complete);
-  data::hide(batch, 1, {1, 2}, 3);
-  EXPECT_THAT(batch.x, testing::Each(0));
-  EXPECT_THAT(
-      [&] {
-        data::hide(batch, NAN, {1, 2}, 3);
-      },
-      testing::ThrowsMessage<InvalidArgument>("hide: probability = nan, must be in [0, 1]"));
-}
-
-TEST(Hide, FollowsTheSequenceNotItsPlaceInTheBatch) {
-  const SequenceSet set = wide(8, 5, 6);
-  Batch<double> alone, among;
-  const std::vector<std::int32_t> one = {3}, all = {7, 6, 5, 4, 3, 2, 1, 0};
-  data::pack(set, one, alone);
-  data::pack(set, all, among);
-  data::hide(alone, 0.5, {9, 1}, 4);
-  data::hide(among, 0.5, {9, 1}, 4);
-  for (std::size_t t = 0; t < 5; ++t) {
-    for (std::size_t d = 0; d < 6; ++d) {
-      EXPECT_EQ(alone.x[t * 6 + d], among.x[(t * 8 + 3) * 6 + d]);
-    }
-  }
-  Batch<double> later;
-  data::pack(set, one, later);
-  data::hide(later, 0.5, {9, 1}, 5);
-  EXPECT_NE(later.mask, alone.mask);
-}
 
 std::vector<std::int32_t> some_lengths(int count) {
   std::vector<std::int32_t> lengths;

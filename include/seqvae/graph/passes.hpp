@@ -16,7 +16,7 @@ void differentiate(Graph& graph, NodeId output, NodeId seed,
 void share_common_subexpressions(Graph& graph);
 
 /// Sums go into the products that they follow (addend), and activations behind them, where
-/// nothing else reads the value in between and `depth` (see schedule.hpp) allows it.
+/// nothing else reads the value in between and no product would move into a loop.
 void fuse(Graph& graph);
 
 /// Drops nodes that no output and no sink needs, and renumbers the rest in the order of their

@@ -10,8 +10,8 @@
 /// r_t runs backward in time over x, l_t forward. Widths and names are those of Pyro's version;
 /// scales are standard deviations. ST-L and MF-L are filters, all else smoothers. `augmented`: the
 /// transition and the emission also read x_{t-1} (DMM-Aug). `residual`:
-/// a Gaussian emission's mean is x_{t-1} plus the emitter's (last value seen: x_{t-1} = 0 in a gap),
-/// so that a series may leave the range that the model was trained in.
+/// a Gaussian emission's mean is x_{t-1} plus the emitter's (last value seen: x_{t-1} = 0 in a
+/// gap), so that a series may leave the range that the model was trained in.
 #pragma once
 #include "seqvae/models/model.hpp"
 #include "seqvae/nn/layers.hpp"
