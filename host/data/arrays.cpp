@@ -26,7 +26,7 @@ class Part {
     if (values == nullptr) fail("values", "is missing");
     if (values->shape.size() != 1 && values->shape.size() != 2) {
       fail("values",
-           fmt::format("has shape {}, must be [sum of lengths, D]", io::text_of(values->shape)));
+           fmt::format("has shape {}, must be [sum of lengths, D]", text_of(values->shape)));
     }
     const std::int64_t rows = values->shape[0];
     set_.D = values->shape.size() == 2 ? values->shape[1] : 1;
@@ -65,7 +65,7 @@ class Part {
   void require_shape(std::string_view piece, const io::Array& array, std::int64_t rows) const {
     if (array.shape != std::vector<std::int64_t>{rows}) {
       fail(piece, fmt::format("has shape {}, must be [{}] as {}values has {} rows",
-                              io::text_of(array.shape), rows, prefix_, rows));
+                              text_of(array.shape), rows, prefix_, rows));
     }
   }
 
@@ -73,10 +73,10 @@ class Part {
     const io::Array* lengths = find("lengths");
     if (lengths == nullptr) fail("lengths", "is missing");
     if (lengths->shape.size() != 1) {
-      fail("lengths", fmt::format("has shape {}, must be [N]", io::text_of(lengths->shape)));
+      fail("lengths", fmt::format("has shape {}, must be [N]", text_of(lengths->shape)));
     }
-    if (io::is_floating(lengths->dtype) || lengths->dtype == io::DType::boolean) {
-      fail("lengths", fmt::format("is {}, must be integers", io::name_of(lengths->dtype)));
+    if (is_floating(lengths->dtype) || lengths->dtype == DType::boolean) {
+      fail("lengths", fmt::format("is {}, must be integers", name_of(lengths->dtype)));
     }
     if (lengths->shape[0] == 0) fail("lengths", "is empty, must hold a sequence");
     std::int64_t sum = 0;
@@ -104,8 +104,8 @@ class Part {
     if (mask == nullptr) return;
     const bool by_row = mask->shape == std::vector<std::int64_t>{rows};
     if (!by_row && mask->shape != std::vector<std::int64_t>{rows, set_.D}) {
-      fail("mask", fmt::format("has shape {}, must be [{}, {}] or [{}]", io::text_of(mask->shape),
-                               rows, set_.D, rows));
+      fail("mask", fmt::format("has shape {}, must be [{}, {}] or [{}]", text_of(mask->shape), rows,
+                               set_.D, rows));
     }
     const std::vector<double> marks = mask->to_double();
     for (std::size_t i = 0; i < set_.values.size(); ++i) {
@@ -125,7 +125,7 @@ class Part {
     const bool flat = controls->shape.size() == 1;
     if ((!flat && controls->shape.size() != 2) || controls->shape[0] != rows) {
       fail("controls", fmt::format("has shape {}, must be [{}, U] as {}values has {} rows",
-                                   io::text_of(controls->shape), rows, prefix_, rows));
+                                   text_of(controls->shape), rows, prefix_, rows));
     }
     set_.U = flat ? 1 : controls->shape[1];
     set_.controls = controls->to_double();
@@ -194,11 +194,11 @@ SequenceSet set_from_array(const io::Array& array, const std::string& file) {
   if (rank < 1 || rank > 3) {
     throw InputError(
         file, "header",
-        fmt::format("has shape {}, must be [T], [T, D] or [N, T, D]", io::text_of(array.shape)));
+        fmt::format("has shape {}, must be [T], [T, D] or [N, T, D]", text_of(array.shape)));
   }
   if (array.count() == 0) {
     throw InputError(file, "header",
-                     fmt::format("has shape {}, must hold a value", io::text_of(array.shape)));
+                     fmt::format("has shape {}, must hold a value", text_of(array.shape)));
   }
   const std::int64_t N = rank == 3 ? array.shape[0] : 1, T = array.shape[rank == 3 ? 1 : 0];
   if (N > kMostRows / T) {

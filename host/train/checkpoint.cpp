@@ -53,8 +53,8 @@ Checkpoint<Real> read_checkpoint(const std::filesystem::path& file, const Parame
     const std::vector<std::int64_t> wanted = without_ones({p.rows, p.cols});
     if (without_ones(found->second.shape) != wanted) {
       throw InputError(file.string(), p.name,
-                       fmt::format("has shape {}, must be {}", io::text_of(found->second.shape),
-                                   io::text_of(std::vector<std::int64_t>{p.rows, p.cols})));
+                       fmt::format("has shape {}, must be {}", text_of(found->second.shape),
+                                   text_of(std::vector<std::int64_t>{p.rows, p.cols})));
     }
     const std::vector<double> values = found->second.to_double();
     for (std::size_t i = 0; i < values.size(); ++i) {

@@ -159,7 +159,7 @@ TEST_F(Run, InferWritesDrawsOfTheStates) {
   const io::NamedArrays arrays = io::read_npz(file("i.npz"));
   EXPECT_EQ(arrays.size(), 2u);
   EXPECT_THAT(arrays.at("samples").shape, ElementsAre(5, 48, 3));
-  EXPECT_EQ(arrays.at("samples").dtype, io::DType::float32);
+  EXPECT_EQ(arrays.at("samples").dtype, DType::float32);
   EXPECT_THAT(arrays.at("lengths").to_double(), ElementsAre(12, 12, 12, 12));
 }
 
@@ -225,7 +225,7 @@ TEST_F(Run, ImputeKeepsWhatIsThere) {
   EXPECT_EQ(arrays.size(), 5u);
   EXPECT_THAT(arrays.at("samples").shape, ElementsAre(6, 48, D_));
   EXPECT_THAT(arrays.at("ess").shape, ElementsAre(4));
-  EXPECT_EQ(arrays.at("mask").dtype, io::DType::boolean);
+  EXPECT_EQ(arrays.at("mask").dtype, DType::boolean);
   EXPECT_THAT(arrays.at("mask").to_double(), testing::Each(1));
   EXPECT_THAT(arrays.at("std").to_double(), testing::Each(0));
   const std::vector<double> values = io::read_npz(file("d.npz")).at("test_values").to_double();

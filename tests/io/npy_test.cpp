@@ -13,7 +13,6 @@ namespace seqvae::test {
 namespace {
 
 using io::Array;
-using io::DType;
 using testing::ElementsAre;
 
 std::string bytes_of(const std::filesystem::path& path) { return io::read_file(path); }
@@ -110,14 +109,6 @@ TEST(WriteNpz, RefusesToWriteNothing) {
   EXPECT_THAT(
       [] { io::write_npz("none.npz", {}); },
       testing::ThrowsMessage<InvalidArgument>("write_npz: arrays = 0, must be at least one"));
-}
-
-TEST(ElementCount, RefusesWhatOverflows) {
-  EXPECT_EQ(io::element_count(std::vector<std::int64_t>{}, 8), 1);
-  EXPECT_EQ(io::element_count(std::vector<std::int64_t>{3, 0, 4}, 8), 0);
-  EXPECT_EQ(io::element_count(std::vector<std::int64_t>{1ll << 32, 1ll << 32, 0}, 1), -1);
-  EXPECT_EQ(io::element_count(std::vector<std::int64_t>{1ll << 60}, 8), -1);
-  EXPECT_EQ(io::element_count(std::vector<std::int64_t>{-1}, 8), -1);
 }
 
 struct Malformed {
