@@ -2,6 +2,7 @@
 find_package(Threads REQUIRED)
 find_package(Eigen3 3.4 REQUIRED NO_MODULE)
 find_package(fmt REQUIRED)
+find_package(dlpack REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
@@ -15,5 +16,6 @@ target_compile_features(seqvae PUBLIC cxx_std_20)
 target_include_directories(seqvae PUBLIC
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(seqvae PRIVATE $<BUILD_INTERFACE:seqvae_settings>
-                      $<BUILD_INTERFACE:Eigen3::Eigen> PkgConfig::libzip PkgConfig::hwy
+                      $<BUILD_INTERFACE:Eigen3::Eigen> $<BUILD_INTERFACE:dlpack::dlpack>
+                      PkgConfig::libzip PkgConfig::hwy
                       PUBLIC nlohmann_json::nlohmann_json fmt::fmt Threads::Threads)

@@ -13,6 +13,8 @@ class Device {
   static Device cpu() { return Device(Kind::cpu, 0); }
   /// \throws InvalidArgument where there is no such device or the build has no CUDA.
   static Device cuda(int index);
+  /// The same unasked: where another framework's memory may lie, in a build without CUDA too.
+  static Device cuda_unchecked(int index) { return Device(Kind::cuda, index); }
   /// The first CUDA device where there is one, else the CPU.
   static Device best();
   /// "auto", "cpu", "cuda" or "cuda:N". \throws InvalidArgument naming the rule.
