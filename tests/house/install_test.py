@@ -1,4 +1,4 @@
-"""Installs the library into a temporary prefix, builds an example against it with find_package and
+"""Installs the library into a temporary prefix, builds each example against it with find_package and
 with pkg-config, and runs both."""
 import argparse
 import os
@@ -17,7 +17,7 @@ def run(*command, environment=None, **options):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
-    parser.add_argument("--example", type=pathlib.Path, required=True)
+    parser.add_argument("--examples", type=pathlib.Path, nargs="+", required=True)
     parser.add_argument("--compiler", required=True)
     parser.add_argument("--libdir", required=True)
     args = parser.parse_args()
@@ -30,20 +30,21 @@ def main():
         prefix = folder / "prefix"
         installed.rename(prefix)
 
-        build = folder / "build"
-        run("cmake", "-S", args.example, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-            f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={args.compiler}",
-            "-DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF", stdout=subprocess.DEVNULL)
-        run("cmake", "--build", build)
-        run(build / "own_model")
-
         packages = {"PKG_CONFIG_PATH": str(prefix / args.libdir / "pkgconfig")}
         flags = run("pkg-config", "--cflags", "--libs", "seqvae", environment=packages,
                     stdout=subprocess.PIPE).stdout
-        alone = folder / "own_model"
-        run(args.compiler, "-std=c++20", "-O1", args.example / "main.cpp", *shlex.split(flags), "-o",
-            alone)
-        run(alone, environment={"LD_LIBRARY_PATH": str(prefix / args.libdir)})
+        for example in args.examples:
+            build = folder / "build" / example.name
+            run("cmake", "-S", example, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+                f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={args.compiler}",
+                "-DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF", stdout=subprocess.DEVNULL)
+            run("cmake", "--build", build)
+            run(build / example.name)
+
+            alone = folder / example.name
+            run(args.compiler, "-std=c++20", "-O1", example / "main.cpp", *shlex.split(flags), "-o",
+                alone)
+            run(alone, environment={"LD_LIBRARY_PATH": str(prefix / args.libdir)})
 
 
 main()
