@@ -7,7 +7,8 @@
 Every program speaks the protocol of bench/peers/README.md. First all losses at the case's
 parameters and noise must agree to 1e-5 (gradient norms to 1e-4), relative to the first peer's.
 Then, `--rounds` times, each program in turn does one untimed step (the others have emptied the
-caches) and one timed step. Exit status 1: they disagree or a program failed; 2: bad usage."""
+caches) and one timed step. At the end this library's program is asked what a new batch shape costs
+it. Exit status 1: they disagree or a program failed; 2: bad usage."""
 
 import argparse
 import json
@@ -140,6 +141,7 @@ def main():
                 program.ask("run")
                 program.seconds.append(program.ask("run")["seconds"])
                 time.sleep(0.02)  # its threads stop spinning before the next one's turn
+        shapes = programs[0].ask("shapes") if chosen.ours else None
         results = [program.result() for program in programs]
     except Failed as failure:
         print(f"compare: {failure}", file=sys.stderr)
@@ -153,7 +155,7 @@ def main():
     report = {"name": chosen.name, "commit": commit(), "machine": machine(),
               "rounds": chosen.rounds, "load1": round(os.getloadavg()[0], 2),
               "ratio": round(least["peer"] / least["ours"], 3) if chosen.ours else None,
-              "programs": results}
+              "new_shape": shapes, "programs": results}
     text = json.dumps(report, indent=1)
     if chosen.out:
         path = pathlib.Path(chosen.out)

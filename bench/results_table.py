@@ -40,6 +40,27 @@ def machine(report):
             f"cores, {found['memory_GiB']:.0f} GiB")
 
 
+NEW_SHAPE = """
+## A new batch shape
+Milliseconds that the first step at a shape costs more than the same step repeated (least of three), of
+batches of 18 to 22 sequences of 20 to 129 steps: least, median and most of several shapes. Unseen: the
+first step of an executor. Seen: T, B and R are new, but every thread's rows fall where some did before.
+
+| family | threads | unseen | seen |
+|---|---:|---:|---:|
+"""
+
+
+def new_shape(reports):
+    """A row of each report that has them: those of before do not."""
+    def numbers(costs):
+        return f"{costs['min_ms']:.1f} / {costs['median_ms']:.1f} / {costs['max_ms']:.1f}"
+    rows = [f"| {report['name']} | {report['programs'][0]['about']['threads']} | "
+            f"{numbers(report['new_shape']['unseen'])} | {numbers(report['new_shape']['seen'])} |\n"
+            for report in reports if report.get("new_shape")]
+    return NEW_SHAPE + "".join(rows) if rows else ""
+
+
 KERNELS = """
 ## Kernels
 Forward and backward, milliseconds, minima of nine alternating runs (bench/peers/gru.py and sampling.py;
@@ -72,7 +93,7 @@ def main():
     rounds = sorted({str(report["rounds"]) for report in reports})
     (FOLDER / "README.md").write_text(
         HEAD.format(machine="; ".join(machines), rounds=" or ".join(rounds))
-        + "".join(map(row, reports)) + kernels() + (FOLDER / "jsb.md").read_text())
+        + "".join(map(row, reports)) + new_shape(reports) + kernels() + (FOLDER / "jsb.md").read_text())
 
 
 if __name__ == "__main__":

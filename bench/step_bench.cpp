@@ -3,6 +3,7 @@
 //
 // The floor is the products: 6 x (weights that a row meets) x rows FLOP at this machine's sgemm
 // peak.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <iostream>
@@ -11,6 +12,7 @@
 #include "seqvae/io/safetensors.hpp"
 #include "seqvae/kernels/optimizer.hpp"
 #include "seqvae/models/model.hpp"
+#include "tests/graph/new_shapes.hpp"
 
 namespace seqvae::bench {
 namespace {
@@ -70,10 +72,7 @@ class TrainingStep {
     noise_ = by_sequence(contents.tensors.at("noise"), lengths_);
     beta_ = config_["beta"].get<float>();
     seed_ = -1.0f / static_cast<float>(rows_);
-    ScanOptions options;
-    options.gradient = true;
-    executor_ =
-        std::make_unique<Executor<float>>(model_->scan(options), model_->parameters(), pool_);
+    executor_ = std::make_unique<Executor<float>>(scan(), model_->parameters(), pool_);
     batch_.lengths = lengths_, batch_.first_row = first_row_, batch_.sequence_id = ids_;
     batch_.bindings = {{"x", x_.data()}, {"beta", &beta_}, {"seed", &seed_}};
   }
@@ -93,6 +92,30 @@ class TrainingStep {
     for (float g : gradients_) square += static_cast<double>(g) * g;
     return {{"loss", -objective / static_cast<double>(rows_)},
             {"gradient_norm", std::sqrt(square)}};
+  }
+
+  /// Milliseconds that the first step at a new batch shape costs more than the same step repeated.
+  io::Json shapes() {
+    const auto make = [&] { return Executor<float>(scan(), model_->parameters(), pool_); };
+    std::vector<float> gradients(values_.size());
+    const auto step = [&](Executor<float>& executor, const std::vector<std::int32_t>& lengths) {
+      const std::vector<std::int64_t> first_row(lengths.size(), 0);  // all read the longest's rows
+      const std::vector<std::uint32_t> ids(lengths.size(), 0);
+      ScanBatch<float> batch = batch_;
+      batch.lengths = lengths, batch.first_row = first_row, batch.sequence_id = ids;
+      executor.set_parameters(values_.data());
+      executor.run(batch, gradients.data());
+    };
+    const test::ShapeCosts costs = test::shape_costs(9, 6, make, step);
+    const auto summary = [](std::vector<double> seconds) {
+      std::sort(seconds.begin(), seconds.end());
+      const auto ms = [&](std::size_t i) { return std::round(1e6 * seconds.at(i)) / 1e3; };
+      return io::Json{{"shapes", seconds.size()},
+                      {"min_ms", ms(0)},
+                      {"median_ms", ms(seconds.size() / 2)},
+                      {"max_ms", ms(seconds.size() - 1)}};
+    };
+    return {{"unseen", summary(costs.unseen)}, {"seen", summary(costs.seen)}};
   }
 
   io::Json run() {
@@ -116,6 +139,12 @@ class TrainingStep {
   }
 
  private:
+  Scan scan() const {
+    ScanOptions options;
+    options.gradient = true;
+    return model_->scan(options);
+  }
+
   ThreadPool pool_;
   io::Json config_;
   std::unique_ptr<Model> model_;
@@ -133,9 +162,10 @@ int serve(const std::string& file, int threads) {
   TrainingStep step(file, threads);
   std::cout << step.about().dump() << std::endl;
   for (std::string command; std::getline(std::cin, command) && command != "quit";) {
-    const io::Json answer = command == "loss"  ? step.loss()
-                            : command == "run" ? step.run()
-                                               : io::Json{{"error", "no command " + command}};
+    const io::Json answer = command == "loss"     ? step.loss()
+                            : command == "run"    ? step.run()
+                            : command == "shapes" ? step.shapes()
+                                                  : io::Json{{"error", "no command " + command}};
     std::cout << answer.dump() << std::endl;
   }
   return 0;

@@ -29,6 +29,7 @@ class Arena {
  public:
   Real* reserve(std::int64_t elements) {
     if (elements > size_) {
+      memory_.reset(), size_ = 0;  // not two at once
       memory_.reset(static_cast<Real*>(
           ::operator new[](index(elements) * sizeof(Real), std::align_val_t{64})));
       size_ = elements;
@@ -59,9 +60,9 @@ struct Shard {
   ShardRows<Real> rows;
   std::vector<std::int32_t> members;  ///< indices in the batch, longest first
   Arena<Real> arena;
-  Capacity planned;
-  std::vector<Instruction<Real>> instructions;  ///< of each node
-  std::vector<Real> gradients;                  ///< of all shards but the first
+  const std::vector<std::int64_t>* offsets = nullptr;  ///< of each node's root, as planned
+  std::vector<Instruction<Real>> instructions;         ///< of each node
+  std::vector<Real> gradients;                         ///< of all shards but the first
 };
 
 }  // namespace
@@ -197,11 +198,15 @@ struct Executor<Real>::Impl {
     return o;
   }
 
-  void build(Shard<Real>& shard, Real* gradients) {
+  void find_places(Shard<Real>& shard) {
     const Capacity capacity{bucket(shard.rows.rows()), bucket(shard.rows.B), K};
     auto found = places.find(capacity);
     if (found == places.end()) found = places.emplace(capacity, place(scan, plan, capacity)).first;
-    const std::vector<std::int64_t>& offsets = found->second;
+    shard.offsets = &found->second;
+  }
+
+  void build(Shard<Real>& shard, Real* gradients) {
+    const std::vector<std::int64_t>& offsets = *shard.offsets;
     Real* base = shard.arena.reserve(offsets.back());
     shard.instructions.resize(scan.graph.nodes.size());
     for (std::size_t i = 0; i < scan.graph.nodes.size(); ++i) {
@@ -345,15 +350,17 @@ struct Executor<Real>::Impl {
     deal(batch);
     given_noise.resize(shards.size());
     const std::size_t size = index(parameters.size());
-    for (std::size_t s = 0; s < shards.size(); ++s) {  // plans are shared: made on one thread
-      if (gradients != nullptr && s > 0) shards[s].gradients.resize(size);
-      build(shards[s], s == 0 ? gradients : shards[s].gradients.data());
-    }
+    for (Shard<Real>& shard : shards) find_places(shard);  // shared, so by one thread
     on_all_threads([&](int i) {
       const std::size_t s = index(i);
       Shard<Real>& shard = shards[s];
-      if (gradients != nullptr)
-        std::fill_n(s == 0 ? gradients : shard.gradients.data(), size, Real{0});
+      Real* sums = gradients;
+      if (gradients != nullptr && s > 0) {
+        shard.gradients.resize(size);
+        sums = shard.gradients.data();
+      }
+      if (gradients != nullptr) std::fill_n(sums, size, Real{0});
+      build(shard, sums);
       if (shard.rows.B == 0) return;
       fill_inputs(shard, batch);
       fill_noise(s, batch);
@@ -481,6 +488,10 @@ std::size_t Executor<Real>::arena_bytes() const {
   std::size_t bytes = 0;
   for (const auto& shard : impl_->shards) bytes += index(shard.arena.size()) * sizeof(Real);
   return bytes;
+}
+template <class Real>
+std::int64_t Executor<Real>::plan_count() const {
+  return static_cast<std::int64_t>(impl_->places.size());
 }
 
 template class Executor<float>;

@@ -119,7 +119,7 @@ LgssmFit fit_lgssm(const LgssmForm& form, const data::SequenceSet& set,
       break;
     }
     if (options.on_iteration) {
-      go_on = options.on_iteration(optimizer.state().iteration, -optimizer.state().value * steps,
+      go_on = options.on_iteration(optimizer.state(), -optimizer.state().value * steps,
                                    optimizer.gradient_norm());
     }
   }

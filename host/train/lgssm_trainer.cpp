@@ -21,17 +21,26 @@ io::Json to_json(const LbfgsState& s) {
           {"stalled", s.stalled}};
 }
 
-std::vector<std::vector<double>> rows_of(const io::JsonView& json) {
+std::vector<double> numbers_of(const io::JsonView& json, std::size_t count) {
+  const std::vector<double> numbers = json.numbers();
+  if (numbers.size() != count)
+    json.fail(fmt::format("has {} numbers, must have {}", numbers.size(), count));
+  return numbers;
+}
+
+std::vector<std::vector<double>> rows_of(const io::JsonView& json, std::size_t count) {
   std::vector<std::vector<double>> rows;
-  for (const io::JsonView& row : json.elements()) rows.push_back(row.numbers());
+  for (const io::JsonView& row : json.elements()) rows.push_back(numbers_of(row, count));
   return rows;
 }
 
-LbfgsState state_of(const io::JsonView& json) {
+/// Of so many parameters.
+LbfgsState state_of(const io::JsonView& json, std::size_t count) {
   LbfgsState s;
-  s.x = json.at("x").numbers(), s.gradient = json.at("gradient").numbers();
+  s.x = numbers_of(json.at("x"), count), s.gradient = numbers_of(json.at("gradient"), count);
   s.value = json.at("value").number(), s.iteration = json.at("iteration").integer(0);
-  s.steps = rows_of(json.at("steps")), s.changes = rows_of(json.at("changes"));
+  s.steps = rows_of(json.at("steps"), count), s.changes = rows_of(json.at("changes"), count);
+  if (s.steps.size() != s.changes.size()) json.fail("has not as many changes as steps");
   s.stalled = json.at("stalled").integer(0);
   return s;
 }
@@ -54,7 +63,8 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
   const bool resumed = options.resume && std::filesystem::exists(last);
   if (resumed) {
     const LgssmCheckpoint checkpoint = read_lgssm_checkpoint(last, *form);
-    state = state_of(io::JsonView(checkpoint.state, last.string(), "state"));
+    state = state_of(io::JsonView(checkpoint.state, last.string(), "state"),
+                     checkpoint.parameters.size());
     before = metrics.cut_to(state.iteration);
   } else {
     metrics.cut_to(0);
@@ -72,16 +82,17 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
   Stop stop = Stop::finished;
   LgssmFitOptions fit;
   fit.max_iterations = config.iterations, fit.pool = &pool;
-  fit.on_iteration = [&](std::int64_t iteration, double log_likelihood, double gradient_norm) {
+  fit.on_iteration = [&](const LbfgsState& at, double log_likelihood, double gradient_norm) {
     Metrics m;
-    m.step = m.epoch = iteration, m.split = "train";
+    m.step = m.epoch = at.iteration, m.split = "train";
     m.objective = m.nats_per_step = m.reconstruction = -log_likelihood / steps;
     m.gradient_norm = gradient_norm, m.seconds = seconds();
     metrics.append(m.to_json());
     if (callbacks.on_metrics) callbacks.on_metrics(m);
     if (callbacks.on_step) {
-      callbacks.on_step(iteration, config.iterations, m.objective, iteration * set.count());
+      callbacks.on_step(at.iteration, config.iterations, m.objective, at.iteration * set.count());
     }
+    if (at.iteration % config.checkpoint_every == 0) save(at);
     if (callbacks.should_stop && callbacks.should_stop()) stop = Stop::interrupted;
     if (options.time_limit_seconds && seconds() - before > *options.time_limit_seconds) {
       stop = Stop::time_limit;
@@ -92,12 +103,15 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
   return stop;
 }
 
-io::Json LgssmTrainConfig::to_json() const { return {{"iterations", iterations}}; }
+io::Json LgssmTrainConfig::to_json() const {
+  return {{"iterations", iterations}, {"checkpoint_every", checkpoint_every}};
+}
 
 LgssmTrainConfig LgssmTrainConfig::from_json(const io::JsonView& json) {
-  json.allow_only({"iterations"});
+  json.allow_only({"iterations", "checkpoint_every"});
   LgssmTrainConfig config;
   if (const auto given = json.get("iterations")) config.iterations = given->integer(1);
+  if (const auto given = json.get("checkpoint_every")) config.checkpoint_every = given->integer(1);
   return config;
 }
 

@@ -2,49 +2,19 @@
 
 #include <chrono>
 #include <cmath>
-#include <fstream>
-#include <numeric>
+#include <limits>
 
 #include "host/train/checkpoint.hpp"
 #include "host/train/metrics_file.hpp"
 #include "host/train/run_claim.hpp"
 #include "host/train/schedule.hpp"
+#include "host/train/train_step.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/data/batching.hpp"
-#include "seqvae/kernels/optimizer.hpp"
 #include "seqvae/models/scan_data.hpp"
 
 namespace seqvae {
 namespace {
-
-/// Sums over the sequences of some batches; nats.
-struct Totals {
-  double objective = 0, bound = 0, reconstruction = 0, kl = 0;
-  std::int64_t rows = 0;
-
-  io::Json to_json() const { return {objective, bound, reconstruction, kl, rows}; }
-  static Totals from_json(const io::JsonView& json) {
-    const std::vector<double> n = json.numbers();
-    if (n.size() != 5) json.fail(fmt::format("has {} numbers, must have 5", n.size()));
-    return {n[0], n[1], n[2], n[3], json.elements()[4].integer(0)};
-  }
-};
-
-template <class Real>
-double sum(const std::vector<Real>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0);
-}
-
-ScanOptions scan_options(const TrainConfig& config, bool weighted) {
-  ScanOptions options;
-  options.bound = config.bound == "iwae" ? Bound::iwae : Bound::elbo;
-  options.trace.particles = config.samples > 1;
-  options.trace.sampled_kl = options.bound == Bound::iwae;
-  options.gradient = true;
-  options.weighted = weighted;
-  options.free_nats = config.free_nats;
-  return options;
-}
 
 template <class Real>
 class Training {
@@ -58,8 +28,7 @@ class Training {
         pool_(options.threads),
         train_data_(dataset.training_part(), model.shape()),
         batches_(dataset.training_part().lengths, config.batch_size, config.seed),
-        executor_(model.scan(scan_options(config, train_data_.weighted())), model.parameters(),
-                  pool_, config.samples),
+        train_step_(model, config, train_data_.weighted(), pool_),
         metrics_(options.run / "metrics.jsonl") {
     if (dataset.has("valid")) {
       valid_data_.emplace(dataset.part("valid"), model.shape());
@@ -105,23 +74,14 @@ class Training {
   }
 
   void one_step() {
-    const double beta = beta_at(config_, step_ + 1);
-    beta_ = static_cast<Real>(beta);
-    gradients_.resize(state_.parameters.size());
-    executor_.set_parameters(state_.parameters.data());
-    const std::int64_t rows = rows_of_step();
-    seed_ = static_cast<Real>(-1.0 / static_cast<double>(rows));
-    one_over_particles_ = static_cast<Real>(1.0 / static_cast<double>(config_.samples));
-
-    Totals totals;
-    totals.rows = rows;
+    train_step_.begin(step_ + 1, rows_of_step(), state_.parameters);
     for (std::int64_t i = 0; i < config_.accumulate; ++i) {
-      run_batch(i == 0 ? gradients_ : more_gradients_, totals);
-      if (i == 0) continue;
-      for (std::size_t p = 0; p < gradients_.size(); ++p) gradients_[p] += more_gradients_[p];
+      train_step_.add(next_batch());
+      sequences_ += static_cast<std::int64_t>(batch_.lengths.size());
     }
-    last_objective_ = totals.objective / static_cast<double>(rows);
-    update(std::isfinite(totals.objective), totals);
+    ++step_;
+    record(train_step_.totals(),
+           train_step_.update(learning_rate_at(config_, step_, steps_), updates_ + 1, state_));
   }
 
   /// Rows that count of the step's batches, known before the first of them runs.
@@ -134,53 +94,18 @@ class Training {
     return rows;
   }
 
-  void run_batch(std::vector<Real>& gradients, Totals& totals) {
-    gradients.resize(state_.parameters.size());
+  ScanBatch<Real>& next_batch() {
     const std::span<const std::int32_t> members = batches_.at(epoch_, position_);
     if (config_.hide > 0) {
       train_data_.hide(members, config_.hide, config_.seed, static_cast<std::uint64_t>(step_ + 1));
     }
-    bind_scalars(batch_);
     train_data_.bind(members, batch_);
-    batch_.seed = config_.seed;
-    batch_.step = static_cast<std::uint64_t>(step_ + 1);
-    executor_.run(batch_, gradients.data());
-    collect(executor_, static_cast<std::int64_t>(members.size()), totals);
-    sequences_ += static_cast<std::int64_t>(members.size());
     if (++position_ == batches_.per_epoch()) position_ = 0, ++epoch_;
+    return batch_;
   }
 
-  void bind_scalars(ScanBatch<Real>& batch) {
-    if (!batch.bindings.empty()) return;
-    batch.bindings = {
-        {"beta", &beta_}, {"seed", &seed_}, {"one_over_particles", &one_over_particles_}};
-  }
-
-  /// Sums of a run's outputs, means over particles.
-  void collect(const Executor<Real>& executor, std::int64_t sequences, Totals& totals) {
-    const auto total = [&](const char* name) {
-      rows_.resize(static_cast<std::size_t>(executor.output_rows(name)));
-      executor.copy_output(name, rows_);
-      return sum(rows_) * static_cast<double>(sequences) / static_cast<double>(rows_.size());
-    };
-    totals.objective += total("objective"), totals.bound += total("bound");
-    totals.reconstruction += total("log_likelihood"), totals.kl += total("kl");
-  }
-
-  void update(bool finite, const Totals& totals) {
-    AdamWArgs<Real> args;
-    args.count = static_cast<std::int64_t>(gradients_.size());
-    args.parameters = state_.parameters.data(), args.gradients = gradients_.data();
-    args.m = state_.m.data(), args.v = state_.v.data();
-    args.update = updates_ + 1;
-    args.learning_rate = learning_rate_at(config_, step_ + 1, steps_);
-    args.beta1 = config_.beta1, args.beta2 = config_.beta2, args.epsilon = config_.epsilon;
-    args.weight_decay = config_.weight_decay, args.l2 = config_.l2;
-    args.clip_norm = config_.clip_norm, args.clip_value = config_.clip_value;
-    double norm = std::numeric_limits<double>::quiet_NaN();
-    args.norm = &norm;
-    if (finite) cpu::adamw(args);
-    ++step_;
+  void record(const Totals& totals, double norm) {
+    last_objective_ = totals.objective / static_cast<double>(totals.rows);
     if (!std::isfinite(norm)) {
       ++skipped_;
       if (++skipped_in_a_row_ >= config_.skips_in_a_row) {
@@ -195,9 +120,7 @@ class Training {
     ++updates_;
     gradient_norm_ += norm;
     ++steps_in_window_;
-    window_.objective += totals.objective, window_.bound += totals.bound;
-    window_.reconstruction += totals.reconstruction, window_.kl += totals.kl;
-    window_.rows += totals.rows;
+    window_ += totals;
   }
 
   // --- validation -----------------------------------------------------------------------------
@@ -230,7 +153,7 @@ class Training {
       batch.seed = config_.seed;  // step 0: the same noise at each validation
       validator_->run(batch);
       totals.rows += valid_data_->steps(members);
-      collect(*validator_, static_cast<std::int64_t>(members.size()), totals);
+      totals.add(*validator_, static_cast<std::int64_t>(members.size()));
     }
     const Metrics metrics = metrics_of("valid", totals);
     emit(metrics);
@@ -330,16 +253,14 @@ class Training {
   ThreadPool pool_;
   ScanData<Real> train_data_;
   data::Batches batches_;
-  Executor<Real> executor_;
+  TrainStep<Real> train_step_;
   std::optional<ScanData<Real>> valid_data_;
   std::optional<Executor<Real>> validator_;
   std::vector<std::vector<std::int32_t>> valid_batches_;
   MetricsFile metrics_;
 
   Checkpoint<Real> state_;
-  std::vector<Real> gradients_, more_gradients_, rows_;
   ScanBatch<Real> batch_;
-  Real beta_ = 1, seed_ = 0, one_over_particles_ = 1;
 
   std::int64_t steps_ = 0;  // in all
   std::int64_t step_ = 0, updates_ = 0, epoch_ = 0, position_ = 0;

@@ -1,5 +1,5 @@
 // Steady state allocates nothing: every allocation of this program is counted while a scan runs
-// over batches of shapes that it has seen.
+// over batches of shapes that it has seen, or whose row counts it has.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -86,16 +86,23 @@ class Allocations : public testing::TestWithParam<NamedConfiguration> {
     options.gradient = true;
     Executor<Real> executor(model->scan(options), model->parameters(), pool);
     std::vector<Real> gradients(values.size()), noise(4000, Real(0.5)), bound(6);
-    SmallBatch<Real> one({50, 33, 33, 20, 7, 1}), other({9, 70, 12, 12, 40, 3});
-    if (given_noise) one.batch.noise = other.batch.noise = {{"z", noise.data()}};
+    SmallBatch<Real> one({50, 33, 33, 20, 7, 1}), other({9, 70, 12, 38, 38, 3});
+    // T, B and R as neither has, and yet each thread has rows as it had, and no more steps.
+    SmallBatch<Real> fresh({5, 35, 48, 34, 19});
+    if (given_noise)
+      one.batch.noise = other.batch.noise = fresh.batch.noise = {{"z", noise.data()}};
     const auto step = [&](const SmallBatch<Real>& batch) {
       executor.set_parameters(values.data());
       executor.run(batch.batch, gradients.data());
+      bound.resize(batch.lengths.size());
       executor.copy_output("bound", bound);
     };
     step(one), step(other), step(one), step(other);
     EXPECT_EQ(of([&] { step(other), step(other); }), 0) << "one shape";
     EXPECT_EQ(of([&] { step(one), step(other), step(one), step(other); }), 0) << "two in turn";
+    const std::int64_t plans = executor.plan_count();
+    EXPECT_EQ(of([&] { step(fresh); }), 0) << "a new shape";
+    EXPECT_EQ(executor.plan_count(), plans);
   }
 };
 

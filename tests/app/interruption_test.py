@@ -1,6 +1,6 @@
-"""Training that is cut short: killed, asked to end, or refused by the disk. A small model is trained
-once without interruption; whatever happens to the same training otherwise, --resume ends in the
-same bytes, and a failure is one line that names the file.
+"""Training that is cut short: killed, asked to end, or refused by the disk. A small model of each kind
+is trained once without interruption; whatever happens to the same training otherwise, --resume ends
+in the same bytes, and a failure is one line that names the file.
 
 Usage: interruption_test.py --program SEQVAE [unittest arguments]
 """
@@ -20,8 +20,6 @@ import time
 import unittest
 
 PROGRAM = None
-STEPS = 1600
-EVERY = 20  # steps between checkpoints
 FILES = ["best.safetensors", "config.json", "last.safetensors", "metrics.jsonl"]
 
 
@@ -49,7 +47,11 @@ def inode_of(path):
         return None
 
 
-class Interruption(unittest.TestCase):
+class Interruption:
+    """What any training withstands. A class of one kind says what is trained."""
+
+    MODEL, SETTINGS = "", []
+
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
@@ -65,12 +67,9 @@ class Interruption(unittest.TestCase):
 
     @classmethod
     def training(cls, run, *more):
-        settings = ["configuration.z=3", "configuration.rnn=24", "configuration.emission=16",
-                    "configuration.transition=16", "train.batch_size=4",
-                    f"train.validate_every={EVERY}"]
-        words = [PROGRAM, "train", "--model", "dmm", "--data", cls.data, "--out", run, "--quiet"]
-        words += ["--standardize", "--threads", "1", "--max-steps", str(STEPS)]
-        for setting in settings:
+        words = [PROGRAM, "train", "--model", cls.MODEL, "--data", cls.data, "--out", run, "--quiet"]
+        words += ["--standardize", "--threads", "1"]
+        for setting in cls.SETTINGS:
             words += ["--set", setting]
         return words + list(more)
 
@@ -162,6 +161,13 @@ class Interruption(unittest.TestCase):
                 self.assertEqual(sorted(os.listdir(run)), FILES)
                 self.resume_to_truth(run)
 
+
+class DeepModel(Interruption, unittest.TestCase):
+    MODEL = "dmm"
+    SETTINGS = ["configuration.z=3", "configuration.rnn=24", "configuration.emission=16",
+                "configuration.transition=16", "train.batch_size=4", "train.max_steps=1600",
+                "train.validate_every=20"]
+
     def test_two_at_once_in_one_folder(self):
         run = self.root / "twice"
         first = self.start(run)
@@ -230,6 +236,34 @@ class Interruption(unittest.TestCase):
             self.resume_to_truth(run)
         finally:
             subprocess.run(["umount", disk], check=True)
+
+
+class ExactModel(Interruption, unittest.TestCase):
+    MODEL = "lgssm"
+    SETTINGS = ["configuration.states=8", "train.iterations=800"]
+
+    def test_a_checkpoint_that_does_not_fit_its_parameters(self):
+        run = self.root / "misfit"
+        child = self.start(run)
+        self.wait_for_checkpoints(child, run, 2)
+        self.kill(child)
+        last = run / "last.safetensors"
+        data = last.read_bytes()
+        (size,) = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8 : 8 + size])
+        state = json.loads(header["__metadata__"]["state"])
+        count = len(state["x"])
+        for key, damaged, text in (
+                ("x", state["x"][1:], f"state.x: has {count - 1} numbers, must have {count}"),
+                ("changes", [row[1:] for row in state["changes"]], "state.changes[0]: has"),
+                ("steps", state["steps"][1:], "state: has not as many changes as steps")):
+            with self.subTest(key):
+                header["__metadata__"]["state"] = json.dumps({**state, key: damaged})
+                text_of_header = json.dumps(header).encode()
+                text_of_header += b" " * (-len(text_of_header) % 8)
+                last.write_bytes(struct.pack("<Q", len(text_of_header)) + text_of_header
+                                 + data[8 + size :])
+                self.expect_failure(self.start(run, "--resume"), 2, last, text)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ TEST(FitLgssm, GoesOnWhereItStopped) {
   const auto form = form_of(R"({"structural": {"level": true, "trend": true, "irregular": true}})");
   const LgssmFit whole = fit_lgssm(*form, set, {.max_iterations = 12});
   LgssmFitOptions four;
-  four.on_iteration = [](std::int64_t iteration, double, double) { return iteration < 4; };
+  four.on_iteration = [](const LbfgsState& at, double, double) { return at.iteration < 4; };
   const LgssmFit part = fit_lgssm(*form, set, four);
   EXPECT_EQ(part.state.iteration, 4);
   const LgssmFit rest = fit_lgssm(*form, set, {.max_iterations = 12}, &part.state);

@@ -67,6 +67,7 @@ class Executor {
   const Scan& scan() const;
   std::int64_t particles() const;
   std::size_t arena_bytes() const;  ///< of all shards, as last planned
+  std::int64_t plan_count() const;  ///< capacities planned so far
 
  private:
   struct Impl;

@@ -9,8 +9,8 @@ struct LgssmFitOptions {
   std::int64_t max_iterations = 500;
   double tolerance = 1e-8;     ///< of the largest entry of the gradient, nats a step
   ThreadPool* pool = nullptr;  ///< deals the sequences to threads
-  /// After each iteration; false: stop here.
-  std::function<bool(std::int64_t iteration, double log_likelihood, double gradient_norm)>
+  /// After each iteration, with what the fit would go on from; false: stop here.
+  std::function<bool(const LbfgsState& state, double log_likelihood, double gradient_norm)>
       on_iteration;
 };
 

@@ -81,14 +81,14 @@ Stop train(const Model& model, const data::Dataset& dataset, const TrainConfig& 
 
 /// Settings of lgssm's maximum likelihood.
 struct LgssmTrainConfig {
-  std::int64_t iterations = 200;  ///< of L-BFGS, at most
+  std::int64_t iterations = 200;       ///< of L-BFGS, at most
+  std::int64_t checkpoint_every = 10;  ///< iterations
   io::Json to_json() const;
   static LgssmTrainConfig from_json(const io::JsonView& json);  ///< \throws InputError
 };
 
 /// Fits the form that the configuration asks for (models/lgssm_form.hpp) to the training part by
-/// maximum likelihood; files as train's, one line of metrics an iteration and a checkpoint at the
-/// end, be it finished or stopped.
+/// maximum likelihood; files as train's, one line of metrics an iteration, and resuming as exact.
 Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset,
                  const LgssmTrainConfig& config, const TrainOptions& options,
                  const TrainCallbacks& callbacks);

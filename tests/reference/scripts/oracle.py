@@ -186,10 +186,8 @@ def train(model, objective):
         adam.zero_grad()
         value = objective()
         value.backward()
-        norm = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters()))
+        norm = nn.utils.clip_grad_norm_(model.parameters(), o["clip_norm"], foreach=False)
         assert norm > o["clip_norm"], f"clipping does not act: norm {norm}"
-        for p in model.parameters():
-            p.grad *= torch.clamp(o["clip_norm"] / norm, max=1.0)
         adam.step()
         result["objective"].append(value.item())
         result["gradient_norm"].append(norm.item())

@@ -1,0 +1,122 @@
+#include "host/train/train_step.hpp"
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "host/train/schedule.hpp"
+#include "seqvae/core/error.hpp"
+#include "seqvae/kernels/optimizer.hpp"
+
+namespace seqvae {
+namespace {
+
+ScanOptions scan_options(const TrainConfig& config, bool weighted) {
+  ScanOptions options;
+  options.bound = config.bound == "iwae" ? Bound::iwae : Bound::elbo;
+  options.trace.particles = config.samples > 1;
+  options.trace.sampled_kl = options.bound == Bound::iwae;
+  options.gradient = true;
+  options.weighted = weighted;
+  options.free_nats = config.free_nats;
+  return options;
+}
+
+template <class Real>
+void bind(ScanBatch<Real>& batch, const char* name, const Real& value) {
+  for (Binding<Real>& binding : batch.bindings) {
+    if (binding.name != name) continue;
+    binding.data = &value;
+    return;
+  }
+  batch.bindings.push_back({name, &value});
+}
+
+}  // namespace
+
+template <class Real>
+void Totals::add(const Executor<Real>& executor, std::int64_t sequences) {
+  const auto total = [&](const char* name) {
+    const std::vector<Real> values = executor.output(name);
+    return std::accumulate(values.begin(), values.end(), 0.0) * static_cast<double>(sequences) /
+           static_cast<double>(values.size());
+  };
+  objective += total("objective"), bound += total("bound");
+  reconstruction += total("log_likelihood"), kl += total("kl");
+}
+
+Totals& Totals::operator+=(const Totals& other) {
+  objective += other.objective, bound += other.bound;
+  reconstruction += other.reconstruction, kl += other.kl;
+  rows += other.rows;
+  return *this;
+}
+
+io::Json Totals::to_json() const { return {objective, bound, reconstruction, kl, rows}; }
+
+Totals Totals::from_json(const io::JsonView& json) {
+  const std::vector<double> n = json.numbers();
+  if (n.size() != 5) json.fail(fmt::format("has {} numbers, must have 5", n.size()));
+  return {n[0], n[1], n[2], n[3], json.elements()[4].integer(0)};
+}
+
+template <class Real>
+TrainStep<Real>::TrainStep(const Model& model, const TrainConfig& config, bool weighted,
+                           ThreadPool& pool)
+    : config_(config),
+      executor_(model.scan(scan_options(config, weighted)), model.parameters(), pool,
+                config.samples),
+      one_over_particles_(static_cast<Real>(1.0 / static_cast<double>(config.samples))),
+      gradients_(static_cast<std::size_t>(model.parameters().size())),
+      more_gradients_(config.accumulate > 1 ? gradients_.size() : 0) {}
+
+template <class Real>
+void TrainStep<Real>::begin(std::int64_t step, std::int64_t rows,
+                            const std::vector<Real>& parameters) {
+  step_ = step, batches_ = 0;
+  beta_ = static_cast<Real>(beta_at(config_, step));
+  seed_ = static_cast<Real>(-1.0 / static_cast<double>(rows));
+  totals_ = Totals();
+  totals_.rows = rows;
+  executor_.set_parameters(parameters.data());
+}
+
+template <class Real>
+void TrainStep<Real>::add(ScanBatch<Real>& batch) {
+  bind(batch, "beta", beta_), bind(batch, "seed", seed_);
+  bind(batch, "one_over_particles", one_over_particles_);
+  batch.seed = config_.seed, batch.step = static_cast<std::uint64_t>(step_);
+  std::vector<Real>& gradients = batches_ == 0 ? gradients_ : more_gradients_;
+  executor_.run(batch, gradients.data());
+  totals_.add(executor_, static_cast<std::int64_t>(batch.lengths.size()));
+  if (batches_ > 0) {
+    for (std::size_t p = 0; p < gradients_.size(); ++p) gradients_[p] += more_gradients_[p];
+  }
+  ++batches_;
+}
+
+template <class Real>
+double TrainStep<Real>::update(double learning_rate, std::int64_t number,
+                               Checkpoint<Real>& state) const {
+  double norm = std::numeric_limits<double>::quiet_NaN();
+  if (!std::isfinite(totals_.objective)) return norm;
+  AdamWArgs<Real> args;
+  args.count = static_cast<std::int64_t>(gradients_.size());
+  args.parameters = state.parameters.data(), args.gradients = gradients_.data();
+  args.m = state.m.data(), args.v = state.v.data();
+  args.update = number;
+  args.learning_rate = learning_rate;
+  args.beta1 = config_.beta1, args.beta2 = config_.beta2, args.epsilon = config_.epsilon;
+  args.weight_decay = config_.weight_decay, args.l2 = config_.l2;
+  args.clip_norm = config_.clip_norm, args.clip_value = config_.clip_value;
+  args.norm = &norm;
+  cpu::adamw(args);
+  return norm;
+}
+
+template void Totals::add(const Executor<float>&, std::int64_t);
+template void Totals::add(const Executor<double>&, std::int64_t);
+template class TrainStep<float>;
+template class TrainStep<double>;
+
+}  // namespace seqvae
