@@ -39,7 +39,7 @@ io::Json devices() {
 
 io::Json kernels() {
   return {{"activation", "activation, activation_backward"},
-          {"arithmetic", "multiply_add, gated_mix, gated_mix_backward"},
+          {"arithmetic", "multiply_add, gated_mix, gated_mix_backward, matrix_product"},
           {"dense", "dense, dense_weight_gradient"},
           {"gaussian",
            "gaussian_head, gaussian_sample, gaussian_kl, gaussian_sample_kl, "

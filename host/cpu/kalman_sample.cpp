@@ -17,6 +17,7 @@ class RowNoise {
     t_ = layout_.t0 + t + (layout_.origins != nullptr ? layout_.origins[b] : 0);
     id_ = noise_.sequence_id[b];
     draw_ = static_cast<std::uint32_t>(draw);
+    if (noise_.first_draw != nullptr) draw_ += noise_.first_draw[b];
     quad_ = -1;
   }
   float operator()(std::int64_t component) {

@@ -238,6 +238,42 @@ class Reverse {
       case Op::likelihood:
         add(in[2], unary(Op::likelihood_backward, node, {in[0], in[1], in[2], grad}, g_[in[2]].D));
         break;
+      case Op::kalman_filter: {
+        std::vector<NodeId> inputs = in;
+        inputs.push_back(id);
+        inputs.push_back(add_slice(g_, all_rows(grad, node.kind), 0, 1));  // nothing reads the rest
+        std::vector<NodeId> differentiable = in;
+        differentiable.erase(differentiable.begin() + 1);  // not the mask
+        std::vector<std::int64_t> widths;
+        std::int64_t D = 0;
+        for (NodeId input : differentiable) {
+          widths.push_back(input == kNoNode ? 0 : g_[input].D);
+          D += widths.back();
+        }
+        scatter(unary(Op::kalman_filter_backward, node, inputs, D), differentiable, widths);
+        break;
+      }
+      case Op::kalman_sample:
+        throw InvalidArgument("graph: no gradient passes through " + node.name +
+                              ", states drawn given the data");
+      case Op::matrix_product: {
+        const auto& [n, k, m, ta, tb] = node.shape;
+        if (at(active_, in[0])) {
+          add(in[0], ta ? add_matrix_product(g_, in[1], grad, {k, m, n, tb, true})
+                        : add_matrix_product(g_, grad, in[1], {n, m, k, false, !tb}));
+        }
+        if (at(active_, in[1])) {
+          add(in[1], tb ? add_matrix_product(g_, grad, in[0], {m, n, k, true, ta})
+                        : add_matrix_product(g_, in[0], grad, {k, n, m, !ta, false}));
+        }
+        break;
+      }
+      case Op::diagonal_matrix:
+        add(in[0], unary(Op::matrix_diagonal, node, {grad}, g_[in[0]].D));
+        break;
+      case Op::matrix_diagonal:
+        add(in[0], unary(Op::diagonal_matrix, node, {grad}, g_[in[0]].D));
+        break;
       case Op::slice:
         slices_.push_back({in[0], node.begin, node.D, grad});
         break;

@@ -60,6 +60,7 @@ struct Shard {
   ShardRows<Real> rows;
   std::vector<std::int32_t> members;  ///< indices in the batch, longest first
   Arena<Real> arena;
+  Arena<std::byte> scratch;
   const std::vector<std::int64_t>* offsets = nullptr;  ///< of each node's root, as planned
   std::vector<Instruction<Real>> instructions;         ///< of each node
   std::vector<Real> gradients;                         ///< of all shards but the first
@@ -244,6 +245,13 @@ struct Executor<Real>::Impl {
         std::fill_n(instruction.output.data, node.D, static_cast<Real>(node.alpha));
       }
     }
+    // Instructions run one after another: they share their scratch.
+    std::size_t scratch = 0;
+    for (const Instruction<Real>& instruction : shard.instructions) {
+      scratch = std::max(scratch, scratch_bytes(instruction, shard.rows));
+    }
+    std::byte* memory = shard.scratch.reserve(static_cast<std::int64_t>(scratch));
+    for (Instruction<Real>& instruction : shard.instructions) instruction.scratch = memory;
   }
 
   const Real* bound(const ScanBatch<Real>& batch, const std::string& name) const {

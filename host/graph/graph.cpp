@@ -75,6 +75,20 @@ const char* to_string(Op op) {
       return "likelihood_sample";
     case Op::likelihood_mean:
       return "likelihood_mean";
+    case Op::kalman_filter:
+      return "kalman_filter";
+    case Op::kalman_filter_backward:
+      return "kalman_filter_backward";
+    case Op::kalman_sample:
+      return "kalman_sample";
+    case Op::kalman_step:
+      return "kalman_step";
+    case Op::matrix_product:
+      return "matrix_product";
+    case Op::diagonal_matrix:
+      return "diagonal_matrix";
+    case Op::matrix_diagonal:
+      return "matrix_diagonal";
     case Op::slice:
       return "slice";
     case Op::concat:
@@ -220,6 +234,17 @@ NodeId add_multiply_add(Graph& g, double alpha, NodeId a, NodeId b, double beta,
 }
 
 NodeId add_sum(Graph& g, NodeId a, NodeId b) { return add_multiply_add(g, 1, a, kNoNode, 1, b); }
+
+NodeId add_matrix_product(Graph& g, NodeId a, NodeId b, MatrixShape shape) {
+  require(g[a].D == shape.n * shape.k, "matrix_product", "columns of the first factor", g[a].D,
+          fmt::format("{} x {}", shape.n, shape.k));
+  require(g[b].D == shape.k * shape.m, "matrix_product", "columns of the second factor", g[b].D,
+          fmt::format("{} x {}", shape.k, shape.m));
+  Node node;
+  node.op = Op::matrix_product, node.D = shape.n * shape.m, node.shape = shape;
+  node.inputs = {a, b};
+  return add_rowwise(g, std::move(node));
+}
 
 NodeId add_slice(Graph& g, NodeId x, std::int64_t begin, std::int64_t D) {
   require(begin >= 0 && D >= 1 && begin + D <= g[x].D, "slice", "end", begin + D,

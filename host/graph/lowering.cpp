@@ -9,33 +9,6 @@
 namespace seqvae {
 namespace {
 
-/// The rows that an instruction works on now: all of them, or one step's.
-template <class Real>
-struct Call {
-  const Instruction<Real>& instruction;
-  const ShardRows<Real>& shard;
-  std::int64_t t;     ///< -1: all steps
-  std::int64_t rows;  ///< of the node's own kind
-
-  Rows<Real> at(const Operand<Real>& operand) const {
-    const std::int64_t first =
-        t < 0 ? 0 : operand.scale * shard.offsets[static_cast<std::size_t>(t)];
-    return {operand.data + first * operand.stride, operand.stride};
-  }
-  Rows<const Real> in(std::size_t i) const {
-    return i < instruction.inputs.size() && instruction.inputs[i]
-               ? Rows<const Real>(at(instruction.inputs[i]))
-               : Rows<const Real>();
-  }
-  Rows<Real> out(std::int64_t column = 0) const {
-    Rows<Real> y = at(instruction.output);
-    y.data += column;
-    return y;
-  }
-  std::int64_t width(std::size_t i) const { return instruction.inputs[i].D; }
-  const Node& node() const { return *instruction.node; }
-};
-
 template <class Real>
 void copy(std::int64_t rows, std::int64_t D, Rows<const Real> from, Rows<Real> to) {
   cpu::multiply_add<Real>({.rows = rows, .D = D, .a = from, .y = to});
@@ -259,6 +232,19 @@ void reductions(const Call<Real>& c) {
 }
 
 template <class Real>
+void diagonal(const Call<Real>& c) {
+  const bool spread = c.node().op == Op::diagonal_matrix;
+  const std::int64_t n = spread ? c.width(0) : c.node().D;
+  if (spread) zero(c.rows, n * n, c.out());
+  for (std::int64_t r = 0; r < c.rows; ++r) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t at = i * (n + 1);
+      c.out()[r][spread ? at : i] = c.in(0)[r][spread ? i : at];
+    }
+  }
+}
+
+template <class Real>
 void dispatch(const Call<Real>& c) {
   const Node& node = c.node();
   const Instruction<Real>& instruction = c.instruction;
@@ -317,6 +303,19 @@ void dispatch(const Call<Real>& c) {
       break;
     case Op::likelihood_mean:
       cpu::likelihood_mean<Real>({node.likelihood, rows, D, c.in(0), c.out()});
+      break;
+    case Op::kalman_filter:
+    case Op::kalman_filter_backward:
+    case Op::kalman_sample:
+    case Op::kalman_step:
+      run_kalman(c);
+      break;
+    case Op::matrix_product:
+      cpu::matrix_product<Real>({rows, node.shape, c.in(0), c.in(1), c.out()});
+      break;
+    case Op::diagonal_matrix:
+    case Op::matrix_diagonal:
+      diagonal(c);
       break;
     case Op::concat: {
       std::int64_t column = 0;

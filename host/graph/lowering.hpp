@@ -1,5 +1,6 @@
 // One node of a plan, ready to run on the rows of one shard: each op becomes calls of contracts.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -32,6 +33,7 @@ struct Instruction {
   Real* bias_gradient = nullptr;     ///< weight_gradient: of the bias, where there is one
   Operand<Real> noise;               ///< given in place of draws
   std::vector<std::int32_t> placed;  ///< concat: 1 where the part was written in place
+  std::byte* scratch = nullptr;      ///< scratch_bytes of it, 64-byte aligned
 };
 
 /// The sequences of a shard, longest first, and what keys their noise.
@@ -57,8 +59,43 @@ struct ShardRows {
   }
 };
 
+/// The rows that an instruction works on now: all of them, or one step's.
+template <class Real>
+struct Call {
+  const Instruction<Real>& instruction;
+  const ShardRows<Real>& shard;
+  std::int64_t t;     ///< -1: all steps
+  std::int64_t rows;  ///< of the node's own kind
+
+  Rows<Real> at(const Operand<Real>& operand) const {
+    const std::int64_t first =
+        t < 0 ? 0 : operand.scale * shard.offsets[static_cast<std::size_t>(t)];
+    return {operand.data + first * operand.stride, operand.stride};
+  }
+  Rows<const Real> in(std::size_t i) const {
+    return i < instruction.inputs.size() && instruction.inputs[i]
+               ? Rows<const Real>(at(instruction.inputs[i]))
+               : Rows<const Real>();
+  }
+  Rows<Real> out(std::int64_t column = 0) const {
+    Rows<Real> y = at(instruction.output);
+    y.data += column;
+    return y;
+  }
+  std::int64_t width(std::size_t i) const { return instruction.inputs[i].D; }
+  const Node& node() const { return *instruction.node; }
+};
+
+/// What an instruction needs beside its operands, on a shard of these rows.
+template <class Real>
+std::size_t scratch_bytes(const Instruction<Real>& instruction, const ShardRows<Real>& shard);
+
 /// Runs one instruction over all rows (t < 0), or over those of step t inside a loop.
 template <class Real>
 void run(const Instruction<Real>& instruction, const ShardRows<Real>& shard, std::int64_t t);
+
+/// The ops of linear-Gaussian models.
+template <class Real>
+void run_kalman(const Call<Real>& call);
 
 }  // namespace seqvae

@@ -75,12 +75,28 @@ class Components {
   std::int32_t counter_ = 0, found_ = 0;
 };
 
+/// Reads or writes all steps of a sequence at once, though it has a row a step.
+bool takes_whole_sequence(Op op) {
+  switch (op) {
+    case Op::weight_gradient:
+    case Op::row_gradient:
+    case Op::at_first:
+    case Op::at_last:
+    case Op::kalman_filter:
+    case Op::kalman_filter_backward:
+    case Op::kalman_sample:
+      return true;
+    default:
+      return false;
+  }
+}
+
 /// A component that is a loop: its carries' direction; \throws where it cannot run as one.
 bool direction_of_loop(const Graph& graph, const std::vector<NodeId>& nodes) {
   std::string forward, backward;
   for (NodeId id : nodes) {
     const Node& node = graph[id];
-    if (node.kind.base != RowKind::Base::step) {
+    if (node.kind.base != RowKind::Base::step || takes_whole_sequence(node.op)) {
       std::string carries;
       for (NodeId other : nodes) {
         if (graph[other].op == Op::carry) carries += " " + graph[other].name;
@@ -124,10 +140,8 @@ Schedule without_hoisting(const Graph& graph, const std::vector<std::vector<Node
   std::map<std::int32_t, bool> direction;  // of the levels that have one
   std::int32_t highest = 0;
   for (const auto& nodes : groups) {
-    const Op op = graph[nodes[0]].op;
-    const bool whole = op == Op::weight_gradient || op == Op::row_gradient ||  // over all steps
-                       op == Op::at_first || op == Op::at_last;
-    const bool step = graph[nodes[0]].kind.base == RowKind::Base::step && !whole;
+    const bool step = graph[nodes[0]].kind.base == RowKind::Base::step &&
+                      !takes_whole_sequence(graph[nodes[0]].op);
     std::int32_t here = step ? 1 : 0;  // odd levels are loops, even ones are not
     for (NodeId id : nodes) {
       for (NodeId input : graph[id].inputs) {

@@ -137,9 +137,7 @@ Var Step::observed(const std::string& name, const Emission& emission) {
   require(graph_[term.mean].D == options_.x_width, "observed", "columns of the emission",
           graph_[term.mean].D, fmt::format("those of x, {}", options_.x_width));
   term.draw = add_rowwise(graph_, std::move(sample));
-  if (generating()) {
-    drawn_x_ = options_.draw_observations ? term.draw : term.mean;
-  } else {
+  if (!generating()) {
     const NodeId x = add_input(graph_, "x", RowKind::step(), options_.x_width);
     const NodeId mask =
         options_.missing ? add_input(graph_, "x_mask", RowKind::step(), options_.x_width) : kNoNode;
@@ -153,8 +151,14 @@ Var Step::observed(const std::string& name, const Emission& emission) {
     }
     term.value = add_rowwise(graph_, std::move(score));
   }
+  return observe(term);
+}
+
+Var Step::observe(const Term& term) {
   observations_.push_back(term);
-  return generating() ? var(drawn_x_) : input("x");
+  if (!generating()) return input("x");
+  drawn_x_ = options_.draw_observations ? term.draw : term.mean;
+  return var(drawn_x_);
 }
 
 Var Step::input(const std::string& name) {
@@ -373,6 +377,14 @@ Var activation(Step& s, Activation kind, const Var& x) {
 Var gated_mix(Step& s, const Var& g, const Var& a, const Var& b) {
   const NodeId gate = whole(s, g);
   return var(make(s.graph(), Op::gated_mix, s.graph()[gate].D, {gate, whole(s, a), whole(s, b)}));
+}
+Var matrix_product(Step& s, const Var& a, const Var& b, MatrixShape shape) {
+  return var(add_matrix_product(s.graph(), whole(s, a), whole(s, b), shape));
+}
+Var diagonal(Step& s, const Var& x) {
+  const NodeId node = whole(s, x);
+  const std::int64_t n = s.graph()[node].D;
+  return var(make(s.graph(), Op::diagonal_matrix, n * n, {node}));
 }
 Var stop_gradient(Step& s, const Var& x) {
   const NodeId node = whole(s, x);

@@ -42,11 +42,26 @@ void check(const GatedMixBackwardArgs<Real>& a) {
   require_optional_output(a.grad_b, a.rows, a.D, where, "grad_b");
 }
 
+template <class Real>
+void check(const MatrixProductArgs<Real>& a) {
+  const char* where = "matrix_product";
+  require_size(a.rows, where, "rows");
+  const MatrixShape& s = a.shape;
+  require_size(s.n, where, "shape.n");
+  require_size(s.k, where, "shape.k");
+  require_size(s.m, where, "shape.m");
+  require_input(a.a, a.rows > 0 && s.n > 0 && s.k > 0, where, "a");
+  require_input(a.b, a.rows > 0 && s.k > 0 && s.m > 0, where, "b");
+  require_output(a.y, a.rows, s.n * s.m, where, "y");
+}
+
 template void check(const MultiplyAddArgs<float>&);
 template void check(const MultiplyAddArgs<double>&);
 template void check(const GatedMixArgs<float>&);
 template void check(const GatedMixArgs<double>&);
 template void check(const GatedMixBackwardArgs<float>&);
 template void check(const GatedMixBackwardArgs<double>&);
+template void check(const MatrixProductArgs<float>&);
+template void check(const MatrixProductArgs<double>&);
 
 }  // namespace seqvae

@@ -13,8 +13,8 @@ std::ostream& operator<<(std::ostream& out, const SmallScan& small) { return out
 
 std::vector<SmallScan> gradient_cases() {
   std::vector<SmallScan> all;
-  for (const auto& part :
-       {elementwise_cases(), recurrent_cases(), probabilistic_cases(), built_cases()}) {
+  for (const auto& part : {elementwise_cases(), recurrent_cases(), probabilistic_cases(),
+                           linear_gaussian_cases(), built_cases()}) {
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;

@@ -12,6 +12,7 @@ std::vector<SmallScan> gradient_cases();
 std::vector<SmallScan> elementwise_cases();
 std::vector<SmallScan> recurrent_cases();
 std::vector<SmallScan> probabilistic_cases();
+std::vector<SmallScan> linear_gaussian_cases();
 std::vector<SmallScan> built_cases();
 
 /// Scores x as a Gaussian around y.

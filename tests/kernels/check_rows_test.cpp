@@ -44,6 +44,8 @@ TEST_F(CheckRows, NamesSizes) {
                  "activation: rows = -3, must be from 0 to 2^31 - 1");
   expect_refused(MultiplyAddArgs<float>{2, std::int64_t{1} << 31, 1, 1, m, {}, {}, m},
                  "multiply_add: D = 2147483648, must be from 0 to 2^31 - 1");
+  expect_refused(MatrixProductArgs<float>{2, {3, -1, 2}, m, m, m},
+                 "matrix_product: shape.k = -1, must be from 0 to 2^31 - 1");
   expect_refused(GruCellArgs<float>{2, -1, m, m, m, m, m},
                  "gru_cell: H = -1, must be from 0 to 2^31 - 1");
   expect_refused(LogMeanExpArgs<float>{2, 0, memory, memory},

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "seqvae/kernels/activation.hpp"
+#include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/gaussian.hpp"
 #include "seqvae/kernels/likelihood.hpp"
 
@@ -72,6 +73,18 @@ enum class Op : std::uint8_t {
   likelihood_backward,            ///< inputs: x, mask (optional), logits, grad
   likelihood_sample,              ///< inputs: logits
   likelihood_mean,                ///< inputs: logits
+  // Linear-Gaussian models. inputs a model: A, b (optional), Q, C, d (optional), R, m0, P0.
+  kalman_filter,           ///< [log p(y_t | y before) | m | P]; inputs: y, mask (optional), a model
+  kalman_filter_backward,  ///< [grad of each input but the mask]; inputs: those, kalman_filter,
+                           ///<   grad of its first column
+  kalman_sample,  ///< [z | y | E y | log Var y], z given all y, y given z; inputs: those of
+                  ///<   kalman_filter, kalman_filter
+  kalman_step,    ///< [1 | z | y | E y | log Var y] drawn; inputs: the step before's [1 | z] (zeros
+                  ///<   where there is none), a model
+  // Small matrices, one a row.
+  matrix_product,   ///< op(a) op(b) of matrices; inputs: a, b
+  diagonal_matrix,  ///< [n^2] with the n columns of x on its diagonal
+  matrix_diagonal,  ///< its transpose: the diagonal of [n^2]
   // Shape.
   slice,   ///< columns begin .. begin + D of x
   concat,  ///< columns of all inputs
@@ -114,6 +127,7 @@ struct Node {
   Likelihood likelihood = Likelihood::bernoulli;
   double alpha = 1, beta = 1;     ///< multiply_add; constant: alpha; head: shift, floor
   std::int64_t begin = 0;         ///< slice
+  MatrixShape shape;              ///< matrix_product
   std::uint32_t site = 0;         ///< draws
   bool backward_in_time = false;  ///< carry
   std::string name;               ///< input, carry; a label elsewhere
@@ -149,6 +163,8 @@ NodeId add_activation(Graph& g, Activation kind, NodeId x);
 /// alpha a (.) b + beta c; b and c may be kNoNode.
 NodeId add_multiply_add(Graph& g, double alpha, NodeId a, NodeId b, double beta, NodeId c);
 NodeId add_sum(Graph& g, NodeId a, NodeId b);
+/// op(a) op(b), row by row.
+NodeId add_matrix_product(Graph& g, NodeId a, NodeId b, MatrixShape shape);
 NodeId add_slice(Graph& g, NodeId x, std::int64_t begin, std::int64_t D);
 NodeId add_concat(Graph& g, std::vector<NodeId> parts);
 /// `next` is set later, by closing the cycle: g[carry].inputs[0].

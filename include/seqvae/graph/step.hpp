@@ -40,6 +40,28 @@ const char* to_string(Emission::Kind kind);
 
 enum class Mode { infer, generate };
 
+/// z_1 ~ N(m0, P0),  z_t = A_t z_{t-1} + b_t + N(0, Q_t),  y_t = C_t z_t + d_t + N(0, R_t):
+/// a linear-Gaussian model of n states and m observations. Each may be a parameter or hang on
+/// whatever the step computes; A_t, b_t and Q_t are those of the step t that they lead to. Controls
+/// are linear maps in b and d.
+struct LinearGaussian {
+  Var A;                 ///< [n n]
+  Var Q;                 ///< [n n]  symmetric, positive semidefinite
+  Var C;                 ///< [m n]
+  Var R;                 ///< [m m], or its diagonal [m]
+  Var m0;                ///< [n]  of the first step
+  Var P0;                ///< [n n]
+  std::optional<Var> b;  ///< [n]  zeros where it is left out
+  std::optional<Var> d;  ///< [m]
+};
+
+/// What a step of a linear-Gaussian model is: its observation and its state.
+struct LinearGaussianDraw {
+  Var y;  ///< the latent's draw, or generate: drawn given z
+  Var z;  ///< infer: one joint draw of all states given all y, through which no gradient passes;
+          ///< generate: drawn given the state before
+};
+
 /// How a step is traced.
 struct TraceOptions {
   Mode mode = Mode::infer;
@@ -87,6 +109,13 @@ class Step {
   void next_back(const std::string& name, const Var& value);
   /// One draw and one KL a sequence.
   Var global(const std::string& name, const Gaussian& prior, const Gaussian& posterior);
+  /// A latent y that is a linear-Gaussian model's observation: drawn from its posterior, its KL
+  /// being log q(y_t | .) - log p(y_t | y_1 .. y_{t-1}) with the states integrated out exactly, the
+  /// first term its expectation unless the KL is sampled.
+  LinearGaussianDraw linear_gaussian(const std::string& name, const LinearGaussian& model,
+                                     const Gaussian& posterior);
+  /// The data "x" as the observation: its evidence is the likelihood.
+  LinearGaussianDraw linear_gaussian(const std::string& name, const LinearGaussian& model);
   /// A carry's value after the sequence's last step (a carry_back's: after its first).
   Var final(const std::string& name);
   /// Position in the sequence, from 0, as one column.
@@ -114,10 +143,15 @@ class Step {
   std::uint32_t new_site() { return site_++; }
   Var open(const std::string& name, std::int64_t D, const std::optional<Var>& start, bool backward);
   void close(const std::string& name, const Var& value, bool backward);
+  Var observe(const Term& term);
   Var previous_data();
   Var previous_draw();
   NodeId draw(const Gaussian& density, RowKind::Base base, std::uint32_t site,
               const std::string& name);
+  NodeId filter(const LinearGaussian& model, NodeId y, NodeId mask);
+  NodeId states(const std::string& name, const LinearGaussian& model, NodeId y, NodeId mask,
+                NodeId filter);
+  NodeId next_states(const std::string& name, const LinearGaussian& model);
   Var draw_latent(const std::string& name, const Gaussian& prior, const Gaussian& posterior,
                   bool global);
 
@@ -151,6 +185,10 @@ Var scale(Step& s, double factor, const Var& x, double shift = 0);
 Var activation(Step& s, Activation kind, const Var& x);
 /// (1 - g) a + g b
 Var gated_mix(Step& s, const Var& g, const Var& a, const Var& b);
+/// op(a)[n][k] op(b)[k][m], matrices row by row.
+Var matrix_product(Step& s, const Var& a, const Var& b, MatrixShape shape);
+/// The n x n matrix with the n columns of x on its diagonal.
+Var diagonal(Step& s, const Var& x);
 /// x itself, through which no gradient passes.
 Var stop_gradient(Step& s, const Var& x);
 /// A parameter vector as a value that all rows share.

@@ -1,5 +1,8 @@
-/// \file  y = alpha a (.) b + beta c, elementwise: sums, products, scalings and copies of rows.
+/// \file  y = alpha a (.) b + beta c, elementwise: sums, products, scalings and copies of rows; and
+/// products of small matrices, one a row.
 #pragma once
+#include <compare>
+
 #include "seqvae/kernels/rows.hpp"
 
 namespace seqvae {
@@ -32,6 +35,23 @@ struct GatedMixBackwardArgs {
   Rows<Real> grad_g, grad_a, grad_b;  ///< out [rows][D]
 };
 
+/// op(a)[n][k] op(b)[k][m]; op transposes where it is said, so that a then stands as [k][n].
+struct MatrixShape {
+  std::int64_t n = 0, k = 0, m = 0;
+  bool transpose_a = false, transpose_b = false;
+  friend auto operator<=>(const MatrixShape&, const MatrixShape&) = default;
+};
+
+/// y = op(a) op(b), a matrix a row, each row-major: A_t z_t, L L^T, a mixture sum_k w_k A_k.
+template <class Real>
+struct MatrixProductArgs {
+  std::int64_t rows = 0;
+  MatrixShape shape;   ///< n, k, m >= 0
+  Rows<const Real> a;  ///< [rows][n k]
+  Rows<const Real> b;  ///< [rows][k m]
+  Rows<Real> y;        ///< out [rows][n m]; overlaps neither
+};
+
 /// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
 void check(const MultiplyAddArgs<Real>& args);
@@ -39,6 +59,8 @@ template <class Real>
 void check(const GatedMixArgs<Real>& args);
 template <class Real>
 void check(const GatedMixBackwardArgs<Real>& args);
+template <class Real>
+void check(const MatrixProductArgs<Real>& args);
 
 namespace cpu {
 template <class Real>
@@ -47,6 +69,8 @@ template <class Real>
 void gated_mix(const GatedMixArgs<Real>& args);
 template <class Real>
 void gated_mix_backward(const GatedMixBackwardArgs<Real>& args);
+template <class Real>
+void matrix_product(const MatrixProductArgs<Real>& args);
 }  // namespace cpu
 
 }  // namespace seqvae

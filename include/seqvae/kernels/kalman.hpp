@@ -187,6 +187,7 @@ struct KalmanNoise {
   NoiseKey key;
   std::uint64_t step = 0;
   const std::uint32_t* sequence_id = nullptr;  ///< [B]
+  const std::uint32_t* first_draw = nullptr;   ///< [B]  number of a sequence's first; null: zeros
 };
 
 /// S draws from the model itself: what it generates. Diffuse components start at 0.
