@@ -58,6 +58,8 @@ std::string unexpected(const CLI::App& command, const std::string& argument) {
 Interrupted::Interrupted(int number)
     : std::runtime_error(number == SIGINT ? "interrupted" : "terminated"), signal(number) {}
 
+void note(const std::string& what) { fmt::print(stderr, "seqvae: note: {}\n", one_line(what)); }
+
 int report_failure() {
   try {
     throw;

@@ -12,6 +12,9 @@ struct Interrupted : std::runtime_error {
   int signal;
 };
 
+/// Prints "seqvae: note: what" as one line on stderr.
+void note(const std::string& what);
+
 /// Prints "seqvae: what" as one line and returns the status: 2 bad input or usage, 128 + signal
 /// after an interruption, 1 for all else. Called inside a catch block.
 int report_failure();

@@ -83,7 +83,7 @@ void run(EvaluateCommand a) {
   }
   const OpenModel model = open_model(a.model, a.run);
   const std::string bound = bound_of(a.bound, *model.predictor);
-  const OpenData data = open_data(model, a.data);
+  const OpenData data = open_data(model, a.data, a.common);
   const data::SequenceSet& set = data.set();
   const auto seed = static_cast<std::uint64_t>(a.run.seed);
   Evaluation e;

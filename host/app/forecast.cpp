@@ -125,7 +125,7 @@ void run(const ForecastCommand& a) {
   require(a.horizon <= most, "forecast", "--horizon", a.horizon, fmt::format("<= {}", most));
   if (!a.run.plot.empty()) Gnuplot::check(a.run.plot);
   const OpenModel model = open_model(a.model, a.run);
-  const OpenData data = open_data(model, a.data);
+  const OpenData data = open_data(model, a.data, a.common);
   const data::SequenceSet& set = data.set();
   const std::vector<std::int64_t> origins = origins_of(set, data.dataset.file, a.context);
   Forecast f = make_forecast(a, model, set, origins);

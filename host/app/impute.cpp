@@ -49,7 +49,7 @@ void run(const ImputeCommand& a) {
   check_output("--out", a.out, {".npz"});
   if (!a.run.plot.empty()) Gnuplot::check(a.run.plot);
   const OpenModel model = open_model(a.model, a.run);
-  const OpenData data = open_data(model, a.data);
+  const OpenData data = open_data(model, a.data, a.common);
   const data::SequenceSet& set = data.set();
   Imputation filled;
   {

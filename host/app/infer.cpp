@@ -69,7 +69,7 @@ void run(const InferCommand& a) {
   if (!a.run.plot.empty()) Gnuplot::check(a.run.plot);
   const OpenModel model = open_model(a.model, a.run);
   check_posterior(a.posterior, model.predictor->posterior());
-  const OpenData data = open_data(model, a.data);
+  const OpenData data = open_data(model, a.data, a.common);
   const data::SequenceSet& set = data.set();
   States states;
   {

@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "host/app/errors.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/inference/lgssm_predictor.hpp"
 #include "seqvae/train/run_folder.hpp"
@@ -93,6 +94,7 @@ OpenModel open_model(const ModelArguments& model, const RunArguments& arguments)
   open.D = shape.x_width;
   open.U = shape.controls_width;
   open.names = open.load.columns;
+  open.reads_gaps = shape.missing || open.name == "lgssm";
   open.bernoulli = shape.emission == Emission::Kind::bernoulli;
   open.float32 = run.config.at("precision") == "float32";
   open.pool = std::make_unique<ThreadPool>(static_cast<int>(arguments.threads));
@@ -100,7 +102,8 @@ OpenModel open_model(const ModelArguments& model, const RunArguments& arguments)
   return open;
 }
 
-OpenData open_data(const OpenModel& model, const DataArguments& arguments) {
+OpenData open_data(const OpenModel& model, const DataArguments& arguments,
+                   const CommonArguments& common) {
   if (arguments.load.standardize && !model.scaler) {
     throw InputError("--standardize", "", "the run was trained on data that were not standardized");
   }
@@ -116,6 +119,12 @@ OpenData open_data(const OpenModel& model, const DataArguments& arguments) {
   if (set.U != model.U) {
     throw InputError(open.dataset.file, "controls",
                      fmt::format("have {} columns, the model takes {}", set.U, model.U));
+  }
+  if (!common.quiet && !model.reads_gaps && set.has_missing()) {
+    note(
+        fmt::format("{}: has gaps, and the model was trained on complete data: it reads them as "
+                    "zeros (train.hide teaches it to read gaps)",
+                    open.dataset.file));
   }
   return open;
 }

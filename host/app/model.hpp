@@ -31,6 +31,7 @@ struct OpenModel {
   std::optional<data::Scaler> scaler;  ///< what the model sees is scaled
   std::int64_t D = 0, U = 0;           ///< columns of the data and of the controls
   bool bernoulli = false;
+  bool reads_gaps = true;          ///< has weights of its own for what is missing, or is exact
   std::vector<std::string> names;  ///< of the columns, where they have some
   bool float32 = true;             ///< what is written
   std::unique_ptr<ThreadPool> pool;
@@ -55,7 +56,9 @@ struct OpenData {
 };
 
 /// \throws InputError where the data do not fit the model.
-OpenData open_data(const OpenModel& model, const DataArguments& data);
+/// Says on stderr where the data has gaps that the model was not trained with.
+OpenData open_data(const OpenModel& model, const DataArguments& data,
+                   const CommonArguments& common);
 
 /// The rows of a set that count, of S blocks of R rows of `width` values: a part's past is left
 /// out.

@@ -2,8 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <memory>
 
 #include "host/app/commands.hpp"
@@ -18,6 +16,7 @@
 #include "host/app/signals.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/models/lgssm_form.hpp"
+#include "seqvae/models/scan_data.hpp"
 #include "seqvae/train/run_folder.hpp"
 #include "seqvae/train/trainer.hpp"
 
@@ -92,21 +91,6 @@ io::Json resolve(io::Json settings, const data::Dataset& dataset) {
   return settings;
 }
 
-/// Refuses values that the emission gives no probability.
-void require_support(const data::SequenceSet& set, const std::string& emission) {
-  if (emission == "gaussian") return;
-  const double most = emission == "poisson" ? std::numeric_limits<double>::infinity() : 1;
-  for (const double x : set.values) {
-    if (std::isnan(x) || (x >= 0 && x <= most && (emission == "bernoulli" || x == std::floor(x))))
-      continue;
-    throw InvalidArgument(fmt::format("data: values = {}, must be {} with emission {}", x,
-                                      emission == "poisson"     ? "0, 1, 2, ..."
-                                      : emission == "bernoulli" ? "in 0..1"
-                                                                : "0 or 1",
-                                      emission));
-  }
-}
-
 /// Columns of a CSV by name, so that later commands read the same ones.
 void name_columns(io::Json& settings, const std::string& file, const data::Dataset& dataset) {
   if (std::filesystem::path(file).extension() == ".csv") {
@@ -127,7 +111,9 @@ Job begin(const TrainCommand& a, const std::vector<Setting>& given) {
   dataset.require_observed_columns(dataset.has("all") ? "all" : "train");
   name_columns(settings, a.data, dataset);
   settings = resolve(std::move(settings), dataset);
-  require_support(dataset.training_part(), settings["data"]["emission"].get<std::string>());
+  const auto emission = parse_emission(settings["data"]["emission"].get<std::string>());
+  require_support(dataset.training_part(), emission);
+  if (dataset.has("valid")) require_support(dataset.part("valid"), emission);
   return {RunFolder::create(a.out, std::move(settings)), std::move(dataset)};
 }
 

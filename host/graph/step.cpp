@@ -290,6 +290,14 @@ Var Step::time() {
   return var(graph_.add(std::move(node)));
 }
 
+Var Step::start() {
+  if (options_.continued) return zeros(*this, 1);
+  const NodeId first =
+      add_carry(graph_, "start", RowKind::step(), 1, add_constant(graph_, 1, 1), false);
+  graph_[first].inputs[0] = add_constant(graph_, 0, 1);
+  return var(first);
+}
+
 std::map<std::string, bool> Step::carries_with_particles() const {
   std::map<std::string, bool> found;
   for (const auto& [name, carry] : carries_) {

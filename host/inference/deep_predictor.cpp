@@ -55,9 +55,8 @@ class DeepPredictor : public Predictor {
             "elbo or iwae for this model");
     require(samples >= 1, "evaluate", "samples", samples, ">= 1");
     ScanData<Real> data(set, model_->shape());
-    ScanOptions options;
+    ScanOptions options = options_for(data);
     options.trace.sampled_kl = bound == "iwae";
-    options.weighted = data.weighted();
     // Of each sequence: its samples' log-likelihoods and KL terms.
     std::vector<std::vector<double>> likelihood(index(set.count())), kl(index(set.count()));
     run_rounds(
@@ -78,7 +77,7 @@ class DeepPredictor : public Predictor {
                const Progress& progress) override {
     require(samples >= 1, "infer", "samples", samples, ">= 1");
     ScanData<Real> data(set, model_->shape());
-    ScanOptions options;
+    ScanOptions options = options_for(data);
     options.paths = true;
     States states;
     states.S = samples;
@@ -121,7 +120,7 @@ class DeepPredictor : public Predictor {
     require(horizon >= 1, "forecast", "horizon", horizon, ">= 1");
     check_controls(controls, context.count() * horizon);
     ScanData<Real> data(context, model_->shape());
-    ScanOptions options;
+    ScanOptions options = options_for(data);
     options.states = true;
     Forecast forecast;
     forecast.N = context.count(), forecast.H = horizon, forecast.D = context.D,
@@ -134,7 +133,7 @@ class DeepPredictor : public Predictor {
         context, data, options, samples, seed, progress,
         [&](const Executor<Real>& past, std::span<const std::int32_t> members, std::int64_t K) {
           const std::vector<Real> draws =
-              continue_from(past, context, members, horizon, u, K, seed);
+              continue_from(past, context, members, horizon, u, K, seed, data.missing());
           for (std::size_t b = 0; b < members.size(); ++b) {
             for (std::int64_t h = 0; h < horizon; ++h) {
               for (std::int64_t k = 0; k < K; ++k) {
@@ -156,7 +155,7 @@ class DeepPredictor : public Predictor {
                     const Progress& progress) override {
     require(samples >= 1, "impute", "samples", samples, ">= 1");
     ScanData<Real> data(set, model_->shape());
-    ScanOptions options;
+    ScanOptions options = options_for(data);
     options.paths = true, options.trace.sampled_kl = true;
     const std::int64_t R = set.rows(), D = set.D;
     const std::vector<std::int64_t> starts = set.starts();
@@ -229,8 +228,9 @@ class DeepPredictor : public Predictor {
 
   Executor<Real>& executor_for(const std::string& use, ScanOptions options, std::int64_t K) {
     options.trace.particles = K > 1;
-    const std::string key = fmt::format("{} {} {} {} {} {}", use, K, options.trace.sampled_kl,
-                                        options.weighted, options.paths, options.states);
+    const std::string key =
+        fmt::format("{} {} {} {} {} {} {}", use, K, options.trace.sampled_kl, options.weighted,
+                    options.paths, options.states, options.trace.missing);
     auto found = executors_.find(key);
     if (found == executors_.end()) {
       Executor<Real> made(model_->scan(options), model_->parameters(), pool_, K);
@@ -238,6 +238,12 @@ class DeepPredictor : public Predictor {
       found->second.set_parameters(values_.data());
     }
     return found->second;
+  }
+
+  static ScanOptions options_for(const ScanData<Real>& data) {
+    ScanOptions options;
+    options.trace.missing = data.missing(), options.weighted = data.weighted();
+    return options;
   }
 
   /// All sequences, `samples` particles each, in rounds of as many as memory likes.
@@ -271,9 +277,10 @@ class DeepPredictor : public Predictor {
   std::vector<Real> continue_from(const Executor<Real>& past, const data::SequenceSet& context,
                                   std::span<const std::int32_t> members, std::int64_t horizon,
                                   const std::vector<Real>& controls, std::int64_t K,
-                                  std::uint64_t seed) {
+                                  std::uint64_t seed, bool missing) {
     ScanOptions options;
     options.trace.mode = Mode::generate, options.trace.continued = true;
+    options.trace.missing = missing;
     Executor<Real>& future = executor_for("forecast", options, K);
     std::vector<std::vector<Real>> starts;
     ScanBatch<Real> batch;

@@ -14,7 +14,7 @@ const char* to_string(Posterior posterior) {
 Scan Model::scan(ScanOptions options) const {
   options.trace.x_width = shape_.x_width;
   options.trace.controls_width = shape_.controls_width;
-  options.trace.missing = shape_.missing;
+  options.trace.missing |= shape_.missing;
   return trace_scan([this](Step& s) { step(s); }, parameters_, options);
 }
 

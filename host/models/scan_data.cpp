@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "seqvae/core/error.hpp"
 
@@ -14,11 +15,27 @@ std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 
+void require_support(const data::SequenceSet& set, Emission::Kind emission) {
+  if (emission == Emission::Kind::gaussian) return;
+  const bool binary = emission == Emission::Kind::bernoulli;
+  const bool count = emission == Emission::Kind::poisson;
+  const double most = count ? std::numeric_limits<double>::infinity() : 1;
+  for (const double x : set.values) {
+    const bool possible = x >= 0 && x <= most && (binary || x == std::floor(x));
+    require(std::isnan(x) || possible, "data", "values", x,
+            fmt::format("{} with emission {}",
+                        count    ? "0, 1, 2, ..."
+                        : binary ? "in 0..1"
+                                 : "0 or 1",
+                        to_string(emission)));
+  }
+}
+
 template <class Real>
 ScanData<Real>::ScanData(const data::SequenceSet& set, const DataShape& shape)
     : D_(set.D),
       U_(shape.controls_width),
-      missing_(shape.missing),
+      missing_(shape.missing || set.has_missing()),
       lengths_(set.lengths),
       begin_(set.begin),
       ids_(set.ids) {
@@ -26,8 +43,7 @@ ScanData<Real>::ScanData(const data::SequenceSet& set, const DataShape& shape)
           fmt::format("the model's {}", shape.x_width));
   require(set.U == shape.controls_width, "data", "controls", set.U,
           fmt::format("the model's {} columns", shape.controls_width));
-  require(shape.missing || !set.has_missing(), "data", "missing values", "some",
-          "none: the model was made for complete data");
+  require_support(set, shape.emission);
   first_row_ = set.starts();
   first_row_.pop_back();
   x_.resize(set.values.size());

@@ -35,6 +35,7 @@ class Training {
       ScanOptions valid;
       valid.trace.particles = config.validation_samples > 1;
       valid.weighted = valid_data_->weighted();
+      valid.trace.missing = valid_data_->missing();
       validator_.emplace(model.scan(valid), model.parameters(), pool_, config.validation_samples);
       valid_batches_ = data::batches_by_length(dataset.part("valid").lengths, 64);
     }

@@ -408,5 +408,28 @@ TEST_F(Run, TimeLimitCheckpointsAndEnds) {
   EXPECT_TRUE(std::filesystem::exists(file("limited/last.safetensors")));
 }
 
+TEST_F(Run, ReadsGapsThatItWasNotTrainedWithAndSaysSo) {
+  io::NamedArrays arrays = io::read_npz(file("d.npz"));
+  std::vector<double> values = arrays.at("test_values").to_double();
+  values[5] = values[8] = std::nan("");
+  arrays.at("test_values") = io::Array::of(arrays.at("test_values").shape, values);
+  io::write_npz(file("gaps.npz"), arrays);
+  const Outcome loud = run({"evaluate", file("run"), "--data", file("gaps.npz"), "--json"});
+  ASSERT_EQ(loud.status, 0) << loud.err;
+  EXPECT_THAT(loud.err, HasSubstr("seqvae: note: " + file("gaps.npz") +
+                                  ": has gaps, and the model was trained on complete data"));
+  EXPECT_EQ(loud.json().at("observed"), 4 * 12 * D_ - 2);
+  EXPECT_TRUE(std::isfinite(loud.json().at("nats_per_step").get<double>()));
+  for (const char* command : {"impute", "forecast", "infer"}) {
+    Words words = {command,          file("run"), "--data",
+                   file("gaps.npz"), "--out",     file(std::string(command) + "_gaps.npz"),
+                   "--quiet"};
+    if (command == std::string("forecast")) words = words + Words{"--horizon", "3"};
+    const Outcome quiet = run(words);
+    EXPECT_EQ(quiet.status, 0) << command << ": " << quiet.err;
+    EXPECT_THAT(quiet.err, IsEmpty()) << command;
+  }
+}
+
 }  // namespace
 }  // namespace seqvae::test

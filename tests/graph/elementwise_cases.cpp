@@ -122,6 +122,10 @@ std::vector<SmallScan> elementwise_cases() {
     const nn::Linear f(p, "f", 1, kX);
     return [=](Step& s) { score(s, activation(s, Activation::tanh, f(s, s.time()))); };
   }));
+  cases.push_back(small_step("start", [](ParameterTable& p) {
+    const nn::Linear f(p, "f", 1 + kControls, kX);
+    return [=](Step& s) { score(s, f(s, concat({s.start(), s.input("controls")}))); };
+  }));
   return cases;
 }
 

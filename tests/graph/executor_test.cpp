@@ -163,5 +163,30 @@ INSTANTIATE_TEST_SUITE_P(
                     NamedConfiguration{"rvae", "rvae", {{"z", 8}, {"decoder", 33}}}),
     [](const auto& info) { return info.param.label; });
 
+TEST(Executor, SaysWhereASequenceStarts) {
+  for (const bool continued : {false, true}) {
+    ScanOptions options;
+    options.trace.x_width = 1, options.paths = true;
+    if (continued) options.trace.mode = Mode::generate, options.trace.continued = true;
+    ParameterTable table;
+    ThreadPool pool(2);
+    Executor<double> executor(
+        trace_scan(
+            [](Step& s) {
+              s.observed("x", {.kind = Emission::Kind::gaussian,
+                               .density = {s.start(), multiply(s, s.time(), zeros(s, 1))}});
+            },
+            table, options),
+        table, pool);
+    SmallBatch<double> batch({3, 1, 2}, 1, Emission::Kind::gaussian, 1);
+    const std::vector<double> none(1);
+    executor.set_parameters(none.data());
+    executor.run(batch.batch);
+    std::vector<double> expected = {1, 0, 0, 1, 1, 0};
+    if (continued) expected.assign(executor.output("mean:x").size(), 0);
+    EXPECT_EQ(executor.output("mean:x"), expected);
+  }
+}
+
 }  // namespace
 }  // namespace seqvae::test

@@ -19,8 +19,10 @@ def main():
     parser.add_argument("--build", required=True)
     parser.add_argument("--examples", type=pathlib.Path, nargs="+", required=True)
     parser.add_argument("--compiler", required=True)
+    parser.add_argument("--sanitize", default="")
     parser.add_argument("--libdir", required=True)
     args = parser.parse_args()
+    sanitize = f"-fsanitize={args.sanitize}" if args.sanitize else ""
     with tempfile.TemporaryDirectory(prefix="seqvae-install-") as folder:
         folder = pathlib.Path(folder)
         installed = folder / "first"
@@ -37,12 +39,13 @@ def main():
             build = folder / "build" / example.name
             run("cmake", "-S", example, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
                 f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={args.compiler}",
+                f"-DCMAKE_CXX_FLAGS={sanitize}",
                 "-DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF", stdout=subprocess.DEVNULL)
             run("cmake", "--build", build)
             run(build / example.name)
 
             alone = folder / example.name
-            run(args.compiler, "-std=c++20", "-O1", example / "main.cpp", *shlex.split(flags), "-o",
+            run(args.compiler, "-std=c++20", "-O1", *shlex.split(sanitize), example / "main.cpp", *shlex.split(flags), "-o",
                 alone)
             run(alone, environment={"LD_LIBRARY_PATH": str(prefix / args.libdir)})
 

@@ -79,14 +79,27 @@ TEST(ScanData, GivesPairsOfValuesAndGapsAndTheRowsThatCount) {
 TEST(ScanData, RefusesDataThatTheModelWasNotMadeFor) {
   SequenceSet set = wide(2, 3, 2);
   DataShape shape = shape_of(set, false);
-  set.values[1] = NAN;
-  EXPECT_THAT(
-      [&] { ScanData<float>(set, shape); },
-      testing::ThrowsMessage<InvalidArgument>(
-          "data: missing values = some, must be none: the model was made for complete data"));
   shape.x_width = 3;
   EXPECT_THAT([&] { ScanData<float>(set, shape); },
               testing::ThrowsMessage<InvalidArgument>("data: columns = 2, must be the model's 3"));
+}
+
+TEST(ScanData, RefusesValuesThatTheEmissionGivesNoProbability) {
+  SequenceSet set = wide(1, 2, 2);
+  DataShape shape = shape_of(set, false);
+  const auto refuses = [&](Emission::Kind emission, double value, const std::string& rule) {
+    set.values[3] = value, shape.emission = emission;
+    EXPECT_THAT([&] { ScanData<float>(set, shape); },
+                testing::ThrowsMessage<InvalidArgument>(
+                    fmt::format("data: values = {}, must be {}", value, rule)));
+  };
+  refuses(Emission::Kind::bernoulli, 1.5, "in 0..1 with emission bernoulli");
+  refuses(Emission::Kind::categorical, 0.5, "0 or 1 with emission categorical");
+  refuses(Emission::Kind::poisson, -1, "0, 1, 2, ... with emission poisson");
+  refuses(Emission::Kind::poisson, 2.5, "0, 1, 2, ... with emission poisson");
+  set.values[3] = NAN;
+  ScanData<float> with_a_gap(set, shape);
+  EXPECT_TRUE(with_a_gap.missing());
 }
 
 TEST(ScanData, HidesAboutThatShareUntilTheNextCall) {

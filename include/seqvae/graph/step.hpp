@@ -120,6 +120,8 @@ class Step {
   Var final(const std::string& name);
   /// Position in the sequence, from 0, as one column.
   Var time();
+  /// 1 at a sequence's first step, 0 after it and where a context is continued, as one column.
+  Var start();
   /// \}
 
   bool generating() const { return options_.mode == Mode::generate; }

@@ -33,7 +33,8 @@ class Model {
 
   const DataShape& shape() const { return shape_; }
   const ParameterTable& parameters() const { return parameters_; }
-  /// A scan of this model's step, its data's widths filled in.
+  /// A scan of this model's step, its data's widths filled in. `trace.missing` may be asked for of
+  /// a model that was made for complete data: it then reads gaps as zeros (V = 0).
   Scan scan(ScanOptions options) const;
 
  protected:

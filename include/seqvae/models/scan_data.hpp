@@ -9,14 +9,18 @@
 
 namespace seqvae {
 
+/// \throws InvalidArgument where a value is one that the emission gives no probability.
+void require_support(const data::SequenceSet& set, Emission::Kind emission);
+
 /// The set's values as pairs (m x, 1 - m) in Real, made once. Batches name their sequences.
 template <class Real>
 class ScanData {
  public:
-  /// \throws InvalidArgument where the set does not have the shape's columns, or misses values that
-  /// the shape says are never missing.
+  /// \throws InvalidArgument where the set does not have the shape's columns, or not its support.
   ScanData(const data::SequenceSet& set, const DataShape& shape);
 
+  /// Some values are missing, or may be hidden: a scan of the set must trace them as pairs.
+  bool missing() const { return missing_; }
   /// Some rows do not count: a scan of the set must be `weighted`.
   bool weighted() const { return weighted_; }
   std::int64_t count() const { return static_cast<std::int64_t>(lengths_.size()); }

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -92,6 +95,9 @@ void Launch::run_block(std::uint64_t block) {
     fiber.number = i;
     fiber.index = {i % threads_.x, i / threads_.x % threads_.y, i / threads_.x / threads_.y};
     const std::uintptr_t top = stacks() + (i + 1) * kStack;
+#ifdef __SANITIZE_ADDRESS__  // frames of a fiber that was never resumed are still marked there
+    __asan_unpoison_memory_region(reinterpret_cast<void*>(top - kStack + kPage), kStack - kPage);
+#endif
     fiber.context = boost::context::detail::make_fcontext(reinterpret_cast<void*>(top),
                                                           kStack - kPage, &Launch::enter);
     ready_.push_back(&fiber);
