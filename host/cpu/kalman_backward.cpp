@@ -49,16 +49,16 @@ struct BackwardScratch {
 /// Component i of a step back, kappa the gradient of its log-likelihood.
 template <class Real>
 void step_back(std::int64_t n, std::int64_t i, Real kappa, BackwardScratch<Real>& s) {
-  using cpu::add_multiply_vector, cpu::axpy, cpu::dot, cpu::transposed_multiply_vector;
+  using cpu::axpy, cpu::dot;
   const auto u = s.replay.update(i);
   const Real* c = s.replay.c(i);
   const Real kl = dot(n, u.k, s.lambda), ratio = u.v / u.f;
-  transposed_multiply_vector(n, n, s.Lambda, u.k, s.q);
+  cpu::symmetric_multiply(n, s.Lambda, u.k, s.q);
   const Real grad_v = kl - kappa * ratio;
   const Real grad_f = dot(n, u.k, s.q) - kl * ratio + kappa / 2 * (ratio * ratio - 1 / u.f);
   for (std::int64_t j = 0; j < n; ++j) s.w[j] = s.lambda[j] * ratio - 2 * s.q[j] + grad_f * c[j];
   Real* grad_c = s.grad_c + i * n;
-  cpu::multiply_vector(n, n, s.replay.covariance(i), s.w, grad_c);
+  cpu::symmetric_multiply(n, s.replay.covariance(i), s.w, grad_c);
   axpy(n, grad_f, u.w, grad_c);
   axpy(n, -grad_v, s.replay.mean(i), grad_c);
   axpy(n, -grad_v, c, s.lambda);
@@ -79,7 +79,7 @@ void step_back_diffuse(std::int64_t n, std::int64_t i, Real kappa, BackwardScrat
   const std::int64_t dims = s.replay.predicted().q;
   const Real *c = s.replay.c(i), *F = s.replay.factor(i);
   const Real g = u.v / u.f - dot(n, u.k, s.r);
-  transposed_multiply_vector(n, n, s.N, u.k, s.q);
+  cpu::symmetric_multiply(n, s.N, u.k, s.q);
   const Real kNk = dot(n, u.k, s.q);
   Real* g_o = s.product;
   transposed_multiply_vector(n, dims, F, s.q, g_o);
@@ -267,6 +267,7 @@ void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
     for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
       diffuse ? step_back_diffuse(n, i, kappa, s) : step_back(n, i, kappa, s);
     }
+    cpu::symmetrize(n, diffuse ? s.N : s.Lambda);
     add_observation(a, t, b, s);
     if (diffuse) expect_over_omega(n, kappa, s);
     add_transition(a, t, b, kappa, s);

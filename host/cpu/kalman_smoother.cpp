@@ -31,7 +31,7 @@ struct SmootherScratch {
 template <class Real>
 void step_back(std::int64_t n, const Real* c, const cpu::kalman::Update<Real>& u, Real* r, Real* N,
                Real* vector) {
-  cpu::transposed_multiply_vector(n, n, N, u.k, vector);
+  cpu::symmetric_multiply(n, N, u.k, vector);
   const Real half = (cpu::dot(n, u.k, vector) + 1 / u.f) / 2;
   for (std::int64_t i = 0; i < n; ++i) vector[i] = half * c[i] - vector[i];
   cpu::add_symmetric(n, c, vector, N);
@@ -64,9 +64,8 @@ void write_moments(const KalmanSmootherArgs<Real>& a, std::int64_t row, Smoother
   }
   if (!a.covariance) return;
   Real* out = a.covariance[row];
-  cpu::multiply(n, n, n, s.N, f.P, s.first, n);
-  cpu::multiply(n, n, n, f.P, s.first, s.second, n);
-  for (std::int64_t i = 0; i < n * n; ++i) out[i] = f.P[i] - s.second[i];
+  cpu::congruence(n, n, f.P, s.N, s.first, s.replay.scratch());
+  for (std::int64_t i = 0; i < n * n; ++i) out[i] = f.P[i] - s.first[i];
   if (f.q > 0) add_outer(n, f.q, s.D, s.D, out);
   cpu::symmetrize(n, out);
 }
@@ -106,6 +105,7 @@ void smooth_sequence(const KalmanSmootherArgs<Real>& a, std::int64_t b, Smoother
     for (std::int64_t i = replay.count() - 1; i >= 0; --i) {
       step_back(n, replay.c(i), replay.update(i), s.r, s.N, s.vector);
     }
+    cpu::symmetrize(n, s.N);
     if (t == 0) {
       if (a.lag_one) std::fill_n(a.lag_one[row], n * n, Real(0));
       break;

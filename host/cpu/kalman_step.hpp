@@ -247,25 +247,17 @@ class Stepper {
     }
   }
 
-  /// Conditions on e = c^T z + noise of variance h. False where its variance is not positive.
+  /// Conditions on e = c^T z + noise of variance h; P is then symmetric up to rounding. False where
+  /// the variance is not positive.
   bool update(const Real* c, Real h, Real e, Moments<Real>& s, Update<Real>& u) {
     u.v = e - dot(n_, c, s.m);
-    transposed_multiply_vector(n_, n_, s.P, c, u.w);
-    u.f = dot(n_, c, u.w) + h;
+    u.f = condition(n_, c, h, s.P, u.w, u.k);
     if (!(u.f > 0) || !std::isfinite(u.f)) return false;
-    for (std::int64_t i = 0; i < n_; ++i) u.k[i] = u.w[i] / u.f;
     axpy(n_, u.v, u.k, s.m);
     if (s.q > 0) {
       transposed_multiply_vector(n_, s.q, s.X, c, u.a);
       for (std::int64_t i = 0; i < n_; ++i) axpy(s.q, -u.k[i], u.a, s.X + i * s.q);
     }
-    // Joseph: M = (I - k c^T) P, then P = M (I - k c^T)^T + h k k^T.
-    for (std::int64_t i = 0; i < n_; ++i) {
-      Real* M = s.P + i * n_;
-      axpy(n_, -u.k[i], u.w, M);
-      axpy(n_, h * u.k[i] - dot(n_, c, M), u.k, M);
-    }
-    symmetrize(n_, s.P);
     return true;
   }
 

@@ -9,11 +9,16 @@
 
 namespace seqvae::cpu {
 
+/// In four partial sums where they are worth it: one would wait for itself.
 template <class Real>
 Real dot(std::int64_t n, const Real* x, const Real* y) {
-  Real sum = 0;
-  for (std::int64_t i = 0; i < n; ++i) sum += x[i] * y[i];
-  return sum;
+  Real sum = 0, sums[4] = {};
+  std::int64_t i = 0;
+  for (; n >= 8 && i + 4 <= n; i += 4) {
+    for (std::int64_t l = 0; l < 4; ++l) sums[l] += x[i + l] * y[i + l];
+  }
+  for (; i < n; ++i) sum += x[i] * y[i];
+  return sum + ((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 /// y += a x
@@ -88,37 +93,33 @@ void symmetrize(std::int64_t n, Real* P) {
   }
 }
 
-/// P += x y^T + y x^T
+/// \name What a step of a Kalman recursion spends its time in: compiled for each instruction set,
+/// and for the usual sizes with the size known (small_matrix.cpp). Outputs overlap no input.
+/// \{
+
+/// y = P x for symmetric P[n][n]
 template <class Real>
-void add_symmetric(std::int64_t n, const Real* x, const Real* y, Real* P) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const Real xi = x[i], yi = y[i];
-    for (std::int64_t j = 0; j < n; ++j) P[i * n + j] += xi * y[j] + yi * x[j];
-  }
-}
+void symmetric_multiply(std::int64_t n, const Real* P, const Real* x, Real* y);
+
+/// P += x y^T + y x^T, symmetric up to rounding
+template <class Real>
+void add_symmetric(std::int64_t n, const Real* x, const Real* y, Real* P);
 
 /// out[rows][rows] = A P A^T for symmetric P[n][n]; exactly symmetric. Scratch: 2 rows n.
 template <class Real>
 void congruence(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out,
-                Real* scratch) {
-  Real* AP = scratch;
-  Real* PA = scratch + rows * n;
-  multiply(rows, n, n, A, P, AP, n);
-  transpose(rows, n, AP, PA);
-  multiply(rows, n, rows, A, PA, out, rows);
-  symmetrize(rows, out);
-}
+                Real* scratch);
 
 /// out[n][n] = A^T P A for symmetric P[n][n], square A; exactly symmetric. Scratch: 2 n^2.
 template <class Real>
-void transposed_congruence(std::int64_t n, const Real* A, const Real* P, Real* out, Real* scratch) {
-  Real* product = scratch;
-  Real* turned = scratch + n * n;
-  multiply_transposed(n, n, n, A, P, product);
-  transpose(n, n, product, turned);
-  multiply_transposed(n, n, n, A, turned, out);
-  symmetrize(n, out);
-}
+void transposed_congruence(std::int64_t n, const Real* A, const Real* P, Real* out, Real* scratch);
+
+/// Conditions P on c^T z + noise of variance h: w = P c, k = w / f and, in Joseph's form,
+/// P = (I - k c^T) P (I - k c^T)^T + h k k^T, symmetric up to rounding. Returns f = c.w + h, and
+/// changes neither k nor P where that is not positive and finite.
+template <class Real>
+Real condition(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k);
+/// \}
 
 /// S = L diag(h) L^T with L unit lower triangular, for a positive semidefinite S[k][k] (its lower
 /// half is read). A pivot of zero up to rounding is zero, with a column of zeros below it. False

@@ -1,0 +1,250 @@
+// The loops of small_matrix.hpp that matter, for each instruction set. Plain loops along rows,
+// which the compiler makes vectors of; for the usual n it knows n. This file alone is compiled with
+// multiply-adds contracted: the recursions promise digits, not the bits of another machine.
+#include "host/cpu/small_matrix.hpp"
+
+#include <cmath>
+#include <type_traits>
+
+#include "host/cpu/vector_targets.hpp"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "host/cpu/small_matrix.cpp"
+#include "hwy/foreach_target.h"
+// After foreach_target.h
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace seqvae::cpu::HWY_NAMESPACE {
+
+template <std::int64_t n>
+using Fixed = std::integral_constant<std::int64_t, n>;
+
+/// Calls work with n, as a constant where it is small.
+template <class Work>
+HWY_INLINE void with_size(std::int64_t n, const Work& work) {
+  switch (n) {
+    case 1:
+      return work(Fixed<1>());
+    case 2:
+      return work(Fixed<2>());
+    case 3:
+      return work(Fixed<3>());
+    case 4:
+      return work(Fixed<4>());
+    case 6:
+      return work(Fixed<6>());
+    case 8:
+      return work(Fixed<8>());
+    case 16:
+      return work(Fixed<16>());
+    case 32:
+      return work(Fixed<32>());
+    default:
+      return work(n);
+  }
+}
+
+constexpr std::int64_t kBlock = 16;  // columns of a product that stay in registers
+
+/// `columns` columns of out = A[rows][inner] X, rows of X and out `ld` apart. Of large matrices the
+/// zeros of A, most of a structural model's, cost nothing.
+template <std::int64_t most, class Rows, class Inner, class Columns, class Real>
+HWY_INLINE void product_columns(Rows rows, Inner inner, Columns columns, std::int64_t ld,
+                                const Real* HWY_RESTRICT A, const Real* HWY_RESTRICT X,
+                                Real* HWY_RESTRICT out) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    Real sums[most] = {};
+    for (std::int64_t k = 0; k < inner; ++k) {
+      const Real a = A[i * inner + k];
+      if (inner > 8 && a == 0) continue;
+      for (std::int64_t j = 0; j < columns; ++j) sums[j] += a * X[k * ld + j];
+    }
+    for (std::int64_t j = 0; j < columns; ++j) out[i * ld + j] = sums[j];
+  }
+}
+
+/// out[rows][columns] = A[rows][inner] X[inner][columns]
+template <class Rows, class Inner, class Columns, class Real>
+HWY_INLINE void product(Rows rows, Inner inner, Columns columns, const Real* A, const Real* X,
+                        Real* out) {
+  if constexpr (!std::is_same_v<Columns, std::int64_t>) {
+    product_columns<Columns::value>(rows, inner, columns, columns, A, X, out);
+  } else {
+    std::int64_t j = 0;
+    for (; j + kBlock <= columns; j += kBlock) {
+      product_columns<kBlock>(rows, inner, Fixed<kBlock>(), columns, A, X + j, out + j);
+    }
+    if (j < columns) product_columns<kBlock>(rows, inner, columns - j, columns, A, X + j, out + j);
+  }
+}
+
+/// Sum of x y, in as many partial sums as a vector or two have lanes.
+template <class N, class Real>
+HWY_INLINE Real inner_product(N n, const Real* HWY_RESTRICT x, const Real* HWY_RESTRICT y) {
+  constexpr std::int64_t lanes = 8;
+  const std::int64_t whole = n / lanes * lanes;
+  Real sum = 0, sums[lanes] = {};
+  for (std::int64_t i = 0; i < whole; i += lanes) {
+    for (std::int64_t l = 0; l < lanes; ++l) sums[l] += x[i + l] * y[i + l];
+  }
+  for (std::int64_t i = whole; i < n; ++i) sum += x[i] * y[i];
+  for (std::int64_t l = 0; whole > 0 && l < lanes; ++l) sum += sums[l];
+  return sum;
+}
+
+/// y = P x for symmetric P
+template <class N, class Real>
+HWY_INLINE void multiply_symmetric(N n, const Real* HWY_RESTRICT P, const Real* HWY_RESTRICT x,
+                                   Real* HWY_RESTRICT y) {
+  for (std::int64_t j = 0; j < n; ++j) y[j] = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) y[j] += x[i] * P[i * n + j];
+  }
+}
+
+template <class Rows, class Columns, class Real>
+HWY_INLINE void turn(Rows rows, Columns columns, const Real* HWY_RESTRICT A,
+                     Real* HWY_RESTRICT out) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) out[j * rows + i] = A[i * columns + j];
+  }
+}
+
+template <class N, class Real>
+HWY_INLINE void make_symmetric(N n, Real* P) {
+  for (std::int64_t i = 1; i < n; ++i) {
+    for (std::int64_t j = 0; j < i; ++j) {
+      P[i * n + j] = P[j * n + i] = (P[i * n + j] + P[j * n + i]) / 2;
+    }
+  }
+}
+
+template <class Real>
+void congruence_of(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out,
+                   Real* scratch) {
+  const auto work = [&](auto r, auto size) HWY_ATTR {
+    Real* AP = scratch;
+    Real* PA = scratch + rows * n;
+    product(r, size, size, A, P, AP);
+    turn(r, size, AP, PA);
+    product(r, size, r, A, PA, out);
+    make_symmetric(r, out);
+  };
+  if (rows != n) return work(rows, n);
+  with_size(n, [&](auto size) HWY_ATTR { work(size, size); });
+}
+
+template <class Real>
+void transposed_congruence_of(std::int64_t n, const Real* A, const Real* P, Real* out,
+                              Real* scratch) {
+  with_size(n, [&](auto size) HWY_ATTR {
+    Real* turned = scratch;
+    Real* PA = scratch + size * size;
+    turn(size, size, A, turned);
+    // (A^T P)^T = P A
+    product(size, size, size, turned, P, out);
+    turn(size, size, out, PA);
+    product(size, size, size, turned, PA, out);
+    make_symmetric(size, out);
+  });
+}
+
+template <class Real>
+void symmetric_multiply_of(std::int64_t n, const Real* P, const Real* x, Real* y) {
+  with_size(n, [&](auto size) HWY_ATTR { multiply_symmetric(size, P, x, y); });
+}
+
+template <class Real>
+void add_symmetric_of(std::int64_t n, const Real* x, const Real* y, Real* P) {
+  with_size(n, [&](auto size) HWY_ATTR {
+    for (std::int64_t i = 0; i < size; ++i) {
+      const Real xi = x[i], yi = y[i];
+      Real* HWY_RESTRICT row = P + i * size;
+      for (std::int64_t j = 0; j < size; ++j) row[j] += xi * y[j] + yi * x[j];
+    }
+  });
+}
+
+/// M = (I - k c^T) P, then M (I - k c^T)^T + h k k^T.
+template <class Real>
+Real condition_of(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {
+  Real f = 0;
+  with_size(n, [&](auto size) HWY_ATTR {
+    multiply_symmetric(size, P, c, w);
+    f = inner_product(size, c, w) + h;
+    if (!(f > 0) || !std::isfinite(f)) return;
+    for (std::int64_t i = 0; i < size; ++i) k[i] = w[i] / f;
+    for (std::int64_t i = 0; i < size; ++i) {
+      Real* HWY_RESTRICT M = P + i * size;
+      const Real ki = k[i];
+      for (std::int64_t j = 0; j < size; ++j) M[j] -= ki * w[j];
+      const Real rest = h * ki - inner_product(size, c, M);
+      for (std::int64_t j = 0; j < size; ++j) M[j] += rest * k[j];
+    }
+  });
+  return f;
+}
+
+// Dispatch takes functions that have a name for each type.
+#define SEQVAE_OF(Real)                                                                      \
+  void symmetric_multiply_##Real(std::int64_t n, const Real* P, const Real* x, Real* y) {    \
+    symmetric_multiply_of(n, P, x, y);                                                       \
+  }                                                                                          \
+  void add_symmetric_##Real(std::int64_t n, const Real* x, const Real* y, Real* P) {         \
+    add_symmetric_of(n, x, y, P);                                                            \
+  }                                                                                          \
+  void congruence_##Real(std::int64_t rows, std::int64_t n, const Real* A, const Real* P,    \
+                         Real* out, Real* scratch) {                                         \
+    congruence_of(rows, n, A, P, out, scratch);                                              \
+  }                                                                                          \
+  void transposed_congruence_##Real(std::int64_t n, const Real* A, const Real* P, Real* out, \
+                                    Real* scratch) {                                         \
+    transposed_congruence_of(n, A, P, out, scratch);                                         \
+  }                                                                                          \
+  Real condition_##Real(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {  \
+    return condition_of(n, c, h, P, w, k);                                                   \
+  }
+SEQVAE_OF(float)
+SEQVAE_OF(double)
+#undef SEQVAE_OF
+
+}  // namespace seqvae::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace seqvae::cpu {
+
+#define SEQVAE_DISPATCH(Real)                                                                 \
+  HWY_EXPORT(symmetric_multiply_##Real);                                                      \
+  HWY_EXPORT(add_symmetric_##Real);                                                           \
+  HWY_EXPORT(congruence_##Real);                                                              \
+  HWY_EXPORT(transposed_congruence_##Real);                                                   \
+  HWY_EXPORT(condition_##Real);                                                               \
+  template <>                                                                                 \
+  void symmetric_multiply(std::int64_t n, const Real* P, const Real* x, Real* y) {            \
+    HWY_DYNAMIC_DISPATCH(symmetric_multiply_##Real)(n, P, x, y);                              \
+  }                                                                                           \
+  template <>                                                                                 \
+  void add_symmetric(std::int64_t n, const Real* x, const Real* y, Real* P) {                 \
+    HWY_DYNAMIC_DISPATCH(add_symmetric_##Real)(n, x, y, P);                                   \
+  }                                                                                           \
+  template <>                                                                                 \
+  void congruence(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out, \
+                  Real* scratch) {                                                            \
+    HWY_DYNAMIC_DISPATCH(congruence_##Real)(rows, n, A, P, out, scratch);                     \
+  }                                                                                           \
+  template <>                                                                                 \
+  void transposed_congruence(std::int64_t n, const Real* A, const Real* P, Real* out,         \
+                             Real* scratch) {                                                 \
+    HWY_DYNAMIC_DISPATCH(transposed_congruence_##Real)(n, A, P, out, scratch);                \
+  }                                                                                           \
+  template <>                                                                                 \
+  Real condition(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {          \
+    return HWY_DYNAMIC_DISPATCH(condition_##Real)(n, c, h, P, w, k);                          \
+  }
+SEQVAE_DISPATCH(float)
+SEQVAE_DISPATCH(double)
+#undef SEQVAE_DISPATCH
+
+}  // namespace seqvae::cpu
+#endif  // HWY_ONCE
