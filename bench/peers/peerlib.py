@@ -16,7 +16,8 @@ KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "10000000000",
         "MALLOC_TOP_PAD_": "1000000000"}
 
 
-def arguments(variants, doc):
+def arguments(variants, doc, **more):
+    """The command line; `more` are add_argument's settings of options of a peer's own, by name."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--variant", choices=variants, default=next(iter(variants)))
     parser.add_argument("--threads", type=int, default=1)
@@ -24,6 +25,8 @@ def arguments(variants, doc):
     parser.add_argument("--case", help="safetensors file: parameters, data, noise")
     parser.add_argument("--write-case", help="write such a file and stop")
     parser.add_argument("--serve", action="store_true", help="answer run, loss and quit on stdin")
+    for name, settings in more.items():
+        parser.add_argument(f"--{name}", **settings)
     chosen = parser.parse_args()
     if chosen.malloc == "kept" and os.environ.get("MALLOC_MMAP_MAX_") != "0":
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEPT})
