@@ -28,8 +28,8 @@ struct BackwardScratch {
   Real *lambda, *Lambda;
   Real *r, *N, *NF;  // while diffuse
   Real *w, *q, *x, *product, *second;
-  Real *grad_c, *grad_e, *grad_h;        // [m][n], [m], [m] of the independent components
-  Real *S = nullptr, *solved = nullptr;  // [m][m]  full R
+  Real *grad_c, *grad_e, *grad_h;  // [m][n], [m], [m] of the independent components
+  Real *S = nullptr, *solved = nullptr, *root = nullptr;  // [m][m]  full R
 
   BackwardScratch(const KalmanBackwardArgs<Real>& a, Arena& arena)
       : replay(a.model, a.data, a.filtered, true, arena),
@@ -41,8 +41,7 @@ struct BackwardScratch {
     grad_e = arena.take<Real>(m);
     grad_h = arena.take<Real>(m);
     if (a.model.diagonal_R) return;
-    S = arena.take<Real>(m * m);
-    solved = arena.take<Real>(m * m);
+    for (Real** p : {&S, &solved, &root}) *p = arena.take<Real>(m * m);
   }
 };
 
@@ -103,46 +102,82 @@ void step_back_diffuse(std::int64_t n, std::int64_t i, Real kappa, BackwardScrat
   cpu::add_symmetric(n, c, s.q, s.N);
 }
 
-/// From the independent components to C, y, d, D and R: c = L^-1 C, e = L^-1 (y - d - D u),
-/// R = L diag(h) L^T. With G = c_ c^T + e_ e^T, dR = L^-T S L^-1 where S_ii = h_i_ and, below the
-/// diagonal, S_ij = -G_ij / (2 h_j).
+/// The gradient of a full R, by the innovations v of all components at once: y - C z - .. = W v
+/// with W = L U unit lower triangular, U_ij = c_i.k_j, Cov(v) = diag(f), and m + sum_i k_i v_i
+/// after them. With lambda and Lambda after the observation dR = W^-T M W^-1,
+///
+///     M_ij = k_i.Lambda k_j - (k_i.lambda v_j / f_j + k_j.lambda v_i / f_i) / 2
+///            + kappa/2 (v_i v_j / (f_i f_j) - [i = j] / f_i)
+///
+/// and while diffuse, with g and g_o as in step_back_diffuse but r, N and F' after the observation,
+/// M_ij = kappa/2 (g_i g_j + g_oi.g_oj - k_i.N k_j - [i = j] / f_i). By way of L and h, whose small
+/// entries have few digits, R nearly singular would leave it none.
+template <class Real>
+void add_full_noise(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, bool diffuse,
+                    Real kappa, BackwardScratch<Real>& s) {
+  using cpu::dot;
+  const std::int64_t n = a.model.n, m = a.model.m, k = s.replay.count();
+  const auto& observation = s.replay.observation();
+  const Moments<Real>& after = s.replay.updated();
+  Real *W = s.root, *M = s.S, *of_mean = s.grad_e, *of_delta = s.grad_c;  // not yet in use
+  for (std::int64_t i = 0; i < k; ++i) {
+    const auto u = s.replay.update(i);
+    const Real ratio = u.v / u.f;
+    of_mean[i] = diffuse ? ratio - dot(n, u.k, s.r) : dot(n, u.k, s.lambda);
+    cpu::transposed_multiply_vector(n, n, diffuse ? s.N : s.Lambda, u.k, s.q);
+    if (diffuse) {
+      cpu::transposed_multiply_vector(n, after.q, after.X, s.q, of_delta + i * n);
+      cpu::axpy(after.q, -1 / u.f, u.a, of_delta + i * n);
+    }
+    for (std::int64_t j = 0; j <= i; ++j) {
+      const auto other = s.replay.update(j);
+      const Real kk = dot(n, other.k, s.q), other_ratio = other.v / other.f;
+      Real value = diffuse ? kappa / 2 *
+                                 (of_mean[i] * of_mean[j] - kk +
+                                  dot(after.q, of_delta + i * n, of_delta + j * n))
+                           : kk - (of_mean[i] * other_ratio + of_mean[j] * ratio) / 2 +
+                                 kappa / 2 * ratio * other_ratio;
+      if (i == j) value -= kappa / (2 * u.f);
+      M[i * k + j] = M[j * k + i] = value;
+    }
+  }
+  const Real* L = observation.L();
+  for (std::int64_t j = 0; j < k; ++j) {  // W = L U, a column at a time
+    const Real* gain = s.replay.update(j).k;
+    for (std::int64_t i = j + 1; i < k; ++i) W[i * k + j] = dot(n, observation.c(i), gain);
+    for (std::int64_t i = k - 1; i > j; --i) {
+      for (std::int64_t p = j + 1; p < i; ++p) W[i * k + j] += L[i * k + p] * W[p * k + j];
+      W[i * k + j] += L[i * k + j];
+    }
+  }
+  for (int side = 0; side < 2; ++side) {  // M = W^-T M, turned, twice: W^-T M W^-1
+    for (std::int64_t i = k - 1; i > 0; --i) {
+      for (std::int64_t j = 0; j < i; ++j) cpu::axpy(k, -W[i * k + j], M + i * k, M + j * k);
+    }
+    cpu::transpose(k, k, M, s.solved);
+    std::copy_n(s.solved, k * k, M);
+  }
+  Real* R = cpu::kalman::at(a.grad.R, a.data.layout, t, b);
+  for (std::int64_t i = 0; i < k; ++i) {
+    for (std::int64_t j = 0; j < k; ++j) {
+      R[observation.index(i) * m + observation.index(j)] += M[i * k + j];
+    }
+  }
+}
+
+/// From the independent components to C, y, d, D and a diagonal R: c = L^-1 C,
+/// e = L^-1 (y - d - D u).
 template <class Real>
 void add_observation(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
                      BackwardScratch<Real>& s) {
   const RowLayout& layout = a.data.layout;
-  const std::int64_t n = a.model.n, m = a.model.m, U = a.model.U, k = s.replay.count();
+  const std::int64_t n = a.model.n, U = a.model.U, k = s.replay.count();
   const auto& observation = s.replay.observation();
   const KalmanGradient<Real>& g = a.grad;
   const Real* L = observation.L();
-  if (g.R) {
+  if (g.R && L == nullptr) {
     Real* R = cpu::kalman::at(g.R, layout, t, b);
-    if (L == nullptr) {
-      for (std::int64_t i = 0; i < k; ++i) R[observation.index(i)] += s.grad_h[i];
-    } else {
-      for (std::int64_t i = 0; i < k; ++i) {
-        s.S[i * k + i] = s.grad_h[i];
-        for (std::int64_t j = 0; j < i; ++j) {
-          const Real G =
-              cpu::dot(n, s.grad_c + i * n, observation.c(j)) + s.grad_e[i] * observation.e(j);
-          const Real h = observation.h(j);
-          s.S[i * k + j] = s.S[j * k + i] = h > 0 ? -G / (2 * h) : Real(0);
-        }
-      }
-      for (int side = 0; side < 2; ++side) {  // S = L^-T S, turned, twice: L^-T S L^-1
-        for (std::int64_t i = k - 1; i > 0; --i) {
-          for (std::int64_t j = 0; j < i; ++j) {
-            cpu::axpy(k, -L[i * k + j], s.S + i * k, s.S + j * k);
-          }
-        }
-        cpu::transpose(k, k, s.S, s.solved);
-        std::swap(s.S, s.solved);
-      }
-      for (std::int64_t i = 0; i < k; ++i) {
-        for (std::int64_t j = 0; j < k; ++j) {
-          R[observation.index(i) * m + observation.index(j)] += s.S[i * k + j];
-        }
-      }
-    }
+    for (std::int64_t i = 0; i < k; ++i) R[observation.index(i)] += s.grad_h[i];
   }
   if (L != nullptr) {  // c_ = L^-T c_, e_ = L^-T e_
     for (std::int64_t i = k - 1; i > 0; --i) {
@@ -264,6 +299,7 @@ void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
       s.replay.enter_diffuse(t, b, s.r, s.N);
     }
     s.replay.run(t, b);
+    if (a.grad.R && !a.model.diagonal_R) add_full_noise(a, t, b, diffuse, kappa, s);
     for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
       diffuse ? step_back_diffuse(n, i, kappa, s) : step_back(n, i, kappa, s);
     }

@@ -119,6 +119,8 @@ class Replay {
   }
   const Observation<Real>& observation() const { return observation_; }
   const Moments<Real>& predicted() const { return predicted_; }
+  /// After all components.
+  const Moments<Real>& updated() const { return current_; }
   /// Before component i: mean[n], covariance[n][n], and F[n][q] while diffuse.
   const Real* mean(std::int64_t i) const { return means_ + i * model_.n; }
   const Real* covariance(std::int64_t i) const { return covariances_ + i * model_.n * model_.n; }

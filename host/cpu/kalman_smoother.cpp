@@ -12,13 +12,14 @@ using cpu::kalman::Moments;
 template <class Real>
 struct SmootherScratch {
   cpu::kalman::Replay<Real> replay;
-  Moments<Real> filtered;
+  Moments<Real> filtered, before;  // of this step and of the one before it
   Real *r, *N, *vector, *first, *second;
   Real *D = nullptr, *D_later = nullptr;  // of this step and of the one after it, [n][q]
 
   SmootherScratch(const KalmanSmootherArgs<Real>& a, Arena& arena)
       : replay(a.model, a.data, a.filtered, false, arena),
-        filtered(a.model.n, a.model.diffuse != nullptr, arena) {
+        filtered(a.model.n, a.model.diffuse != nullptr, arena),
+        before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n;
     for (Real** p : {&r, &vector}) *p = arena.take<Real>(n);
     for (Real** p : {&N, &first, &second}) *p = arena.take<Real>(n * n);
@@ -70,17 +71,24 @@ void write_moments(const KalmanSmootherArgs<Real>& a, std::int64_t row, Smoother
   cpu::symmetrize(n, out);
 }
 
-/// Cov(z_t, z_{t-1} | y) = (I - P N) A P' + D_t D_{t-1}^T with P predicted at t, N before its
-/// observation and P' filtered at t - 1, now in s.filtered.
+/// Cov(z_t, z_{t-1} | y) = (I - P N) L A P' + D_t D_{t-1}^T with P and N after the observation of
+/// t, L the product of its components' I - k c^T, and P' filtered at t - 1. It equals (I - P N) A
+/// P' with those before the observation, where precise observations leave no digits of I - P N.
 template <class Real>
 void write_lag_one(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b,
                    SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
   const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, b);
   Real* out = a.lag_one[cpu::kalman::row_of(a.data.layout, t, b)];
-  cpu::multiply(n, n, n, A, s.filtered.P, out, n);
+  s.replay.filtered_moments(t - 1, b, s.replay.diffuse(t, b), s.before);
+  cpu::multiply(n, n, n, A, s.before.P, out, n);
+  for (std::int64_t i = 0; i < s.replay.count(); ++i) {
+    const Real* k = s.replay.update(i).k;
+    cpu::transposed_multiply_vector(n, n, out, s.replay.c(i), s.vector);
+    for (std::int64_t j = 0; j < n; ++j) cpu::axpy(n, -k[j], s.vector, out + j * n);
+  }
   cpu::multiply(n, n, n, s.N, out, s.first, n);
-  cpu::multiply(n, n, n, s.replay.predicted().P, s.first, s.second, n);
+  cpu::multiply(n, n, n, s.filtered.P, s.first, s.second, n);
   for (std::int64_t i = 0; i < n * n; ++i) out[i] -= s.second[i];
 }
 
@@ -102,6 +110,7 @@ void smooth_sequence(const KalmanSmootherArgs<Real>& a, std::int64_t b, Smoother
     }
     std::swap(s.D, s.D_later);
     replay.run(t, b);
+    if (a.lag_one && t > 0) write_lag_one(a, t, b, s);
     for (std::int64_t i = replay.count() - 1; i >= 0; --i) {
       step_back(n, replay.c(i), replay.update(i), s.r, s.N, s.vector);
     }
@@ -109,10 +118,6 @@ void smooth_sequence(const KalmanSmootherArgs<Real>& a, std::int64_t b, Smoother
     if (t == 0) {
       if (a.lag_one) std::fill_n(a.lag_one[row], n * n, Real(0));
       break;
-    }
-    if (a.lag_one) {
-      replay.filtered_moments(t - 1, b, replay.diffuse(t, b), s.filtered);
-      write_lag_one(a, t, b, s);
     }
     const Real* A = cpu::kalman::at(a.model.A, layout, t, b);
     cpu::transposed_multiply_vector(n, n, A, s.r, s.vector);

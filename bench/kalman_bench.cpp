@@ -1,0 +1,257 @@
+// Filter, smoother and gradient of time-invariant linear-Gaussian models, by the protocol of
+// bench/peers/README.md; driven by bench/compare.py in turn with bench/peers/kalman.py, which
+// writes the case file.
+//
+// As an application would call the contracts: a sequence a call, dealt to the threads of a pool,
+// each with its own workspace; a sequence's rows lie together. Gradients of a shared model are
+// summed a thread, then over threads.
+//
+// The floor is arithmetic. FLOP of a step by the textbook, halves of symmetric matrices once:
+// filter 3 n^3 + 3 n^2 m + 3 n m^2 + m^3 / 3 + 2 n^2 + 4 n m (A P A^T, C P C^T and its Cholesky
+// factor, the gain, the covariance, the means); smoother 22/3 n^3 more (factor of the predicted
+// covariance, gain, its product with the change and the transposed, lag one); gradient twice the
+// filter's more (each product has two in reverse).
+#include <chrono>
+#include <cmath>
+#include <iostream>
+
+#include "seqvae/core/threads.hpp"
+#include "seqvae/io/json.hpp"
+#include "seqvae/io/safetensors.hpp"
+#include "seqvae/kernels/kalman.hpp"
+
+namespace seqvae::bench {
+namespace {
+
+using Values = std::vector<double>;
+
+/// A contract's call with a workspace that grows to what it asks for.
+template <class Args>
+void call(Args& args, Values& workspace, void (*contract)(const Args&)) {
+  args.workspace_bytes = kalman_workspace_bytes(args);
+  workspace.resize(std::max(workspace.size(), args.workspace_bytes / sizeof(double) + 2));
+  args.workspace = workspace.data();  // 16-byte aligned, as new gives it
+  contract(args);
+}
+
+class KalmanWork {
+ public:
+  KalmanWork(const std::string& file, std::string task, int threads)
+      : pool_(threads), task_(std::move(task)) {
+    require(task_ == "filter" || task_ == "smoother" || task_ == "gradient", "bench_kalman", "task",
+            task_, "filter, smoother or gradient");
+    const io::NamedArrays given = io::read_safetensors(file).tensors;
+    const auto& y = given.at("y").shape;
+    T_ = y.at(0), B_ = y.at(1), m_ = y.at(2), n_ = given.at("A").shape.at(1);
+    models_ = given.at("A").shape.at(0);
+    require(models_ == 1 || models_ == B_, "bench_kalman", "A", models_, "1 or one a sequence");
+    for (const char* name : {"A", "Q", "C", "R", "m0", "P0"}) {
+      const auto from = given.at(name).as<double>();
+      model_[name].assign(from.begin(), from.end());
+    }
+    y_.resize(std::size_t(T_ * B_ * m_));  // [B][T][m]
+    const auto from = given.at("y").as<double>();
+    for (std::int64_t i = 0; i < T_ * B_ * m_; ++i) {
+      const std::int64_t t = i / m_ / B_, b = i / m_ % B_;
+      y_[std::size_t((b * T_ + t) * m_ + i % m_)] = from[std::size_t(i)];
+    }
+    const auto rows = std::size_t(T_ * B_), n = std::size_t(n_);
+    mean_.resize(rows * n), covariance_.resize(rows * n * n), log_likelihood_.resize(rows);
+    if (task_ == "smoother") {
+      smoothed_mean_.resize(rows * n);
+      smoothed_covariance_.resize(rows * n * n), lag_one_.resize(rows * n * n);
+    }
+    status_.resize(std::size_t(B_));
+    const auto count = std::size_t(pool_.count());
+    workspace_.resize(count);
+    gradients_.resize(models_ == 1 ? count : std::size_t(B_));
+    for (Gradient& g : gradients_) {
+      g.A.resize(n * n), g.Q.resize(n * n);
+      g.C.resize(std::size_t(m_) * n), g.R.resize(std::size_t(m_ * m_));
+    }
+  }
+
+  io::Json about() const {
+    const auto n = double(n_), m = double(m_);
+    double flop =
+        3 * n * n * n + 3 * n * n * m + 3 * n * m * m + m * m * m / 3 + 2 * n * n + 4 * n * m;
+    if (task_ == "smoother") flop += 22 * n * n * n / 3;
+    if (task_ == "gradient") flop *= 3;
+    return {{"program", "seqvae"},
+            {"variant", task_},
+            {"task", task_},
+            {"n", n_},
+            {"m", m_},
+            {"T", T_},
+            {"B", B_},
+            {"parameters", models_ == 1 ? "shared" : "own"},
+            {"dtype", "float64"},
+            {"threads", pool_.count()},
+            {"flop", std::int64_t(flop * double(T_) * double(B_))}};
+  }
+
+  io::Json loss() {
+    step();
+    const auto square = [](const Values& values) {
+      double sum = 0;
+      for (const double v : values) sum += v * v;
+      return sum;
+    };
+    if (task_ == "gradient") {
+      double sum = 0;
+      for (std::size_t i = 0; i < (models_ == 1 ? 1 : gradients_.size()); ++i) {
+        const Gradient& g = gradients_[i];
+        sum += square(g.A) + square(g.Q) + square(g.C) + square(g.R);
+      }
+      return {{"loss", total_}, {"gradient_norm", std::sqrt(sum)}};
+    }
+    const bool smoothed = task_ == "smoother";
+    return {{"loss", total_},
+            {"moments_norm", std::sqrt(square(smoothed ? smoothed_mean_ : mean_) +
+                                       square(smoothed ? smoothed_covariance_ : covariance_))}};
+  }
+
+  io::Json run() {
+    const auto begin = std::chrono::steady_clock::now();
+    step();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    if (!std::isfinite(total_)) return {{"error", "a covariance is not positive definite"}};
+    return {{"seconds", seconds.count()}};
+  }
+
+ private:
+  struct Gradient {
+    Values A, Q, C, R;
+  };
+
+  Rows<double> rows(Values& all, std::int64_t b, std::int64_t width) const {
+    return {all.data() + b * T_ * width, width};
+  }
+  KalmanModel<double> model(std::int64_t b) {
+    const auto array = [&](const char* name) {
+      const Values& all = model_.at(name);
+      const auto size = std::int64_t(all.size()) / models_;
+      return StepArray<const double>{all.data() + (models_ == 1 ? 0 : b * size)};
+    };
+    KalmanModel<double> model;
+    model.n = n_, model.m = m_;
+    model.A = array("A"), model.Q = array("Q"), model.C = array("C"), model.R = array("R");
+    model.m0 = array("m0"), model.P0 = array("P0");
+    return model;
+  }
+  KalmanData<double> data(std::int64_t b) {
+    KalmanData<double> data;
+    data.layout.T = T_, data.layout.B = 1;
+    data.y = rows(y_, b, m_);
+    return data;
+  }
+
+  void filter(std::int64_t b, Values& workspace) {
+    KalmanFilterArgs<double> args;
+    args.model = model(b), args.data = data(b);
+    args.mean = rows(mean_, b, n_), args.covariance = rows(covariance_, b, n_ * n_);
+    args.log_likelihood = rows(log_likelihood_, b, 1);
+    args.status = &status_[std::size_t(b)];
+    call(args, workspace, cpu::kalman_filter<double>);
+  }
+  template <class Args>
+  Args after_filter(std::int64_t b) {
+    Args args;
+    args.model = model(b), args.data = data(b);
+    args.filtered.mean = rows(mean_, b, n_);
+    args.filtered.covariance = rows(covariance_, b, n_ * n_);
+    return args;
+  }
+  void smooth(std::int64_t b, Values& workspace) {
+    auto args = after_filter<KalmanSmootherArgs<double>>(b);
+    args.mean = rows(smoothed_mean_, b, n_);
+    args.covariance = rows(smoothed_covariance_, b, n_ * n_);
+    args.lag_one = rows(lag_one_, b, n_ * n_);
+    call(args, workspace, cpu::kalman_smoother<double>);
+  }
+  void differentiate(std::int64_t b, Gradient& to, bool accumulate, Values& workspace) {
+    auto args = after_filter<KalmanBackwardArgs<double>>(b);
+    args.grad.A = {to.A.data()}, args.grad.Q = {to.Q.data()};
+    args.grad.C = {to.C.data()}, args.grad.R = {to.R.data()};
+    args.accumulate = accumulate;
+    call(args, workspace, cpu::kalman_backward<double>);
+  }
+
+  void step() {
+    const int threads = pool_.count(), sequences = static_cast<int>(B_);
+    pool_.run(threads, [&](int thread) {
+      Values& workspace = workspace_[std::size_t(thread)];
+      Gradient& shared = gradients_[std::size_t(thread)];
+      if (models_ == 1) {
+        for (Values* v : {&shared.A, &shared.Q, &shared.C, &shared.R}) {
+          std::fill(v->begin(), v->end(), 0.0);
+        }
+      }
+      for (int b = thread; b < sequences; b += threads) {
+        filter(b, workspace);
+        if (status_[std::size_t(b)] != 0) continue;  // its log-likelihoods are NaN
+        if (task_ == "smoother") smooth(b, workspace);
+        if (task_ != "gradient") continue;
+        differentiate(b, models_ == 1 ? shared : gradients_[std::size_t(b)], models_ == 1,
+                      workspace);
+      }
+    });
+    total_ = 0;
+    for (const double l : log_likelihood_) total_ += l;
+    if (task_ != "gradient" || models_ != 1) return;
+    for (std::size_t i = 1; i < gradients_.size(); ++i) {
+      const auto add = [&](Values Gradient::*part) {
+        Values& to = gradients_[0].*part;
+        for (std::size_t j = 0; j < to.size(); ++j) to[j] += (gradients_[i].*part)[j];
+      };
+      for (auto part : {&Gradient::A, &Gradient::Q, &Gradient::C, &Gradient::R}) add(part);
+    }
+  }
+
+  ThreadPool pool_;
+  std::string task_;
+  std::int64_t T_ = 0, B_ = 0, n_ = 0, m_ = 0, models_ = 1;
+  std::map<std::string, Values> model_;  // [models][...]
+  Values y_, mean_, covariance_, log_likelihood_, smoothed_mean_, smoothed_covariance_, lag_one_;
+  std::vector<std::int32_t> status_;
+  std::vector<Values> workspace_;    // a thread
+  std::vector<Gradient> gradients_;  // a thread where the model is shared, else a sequence
+  double total_ = 0;
+};
+
+int serve(const std::string& file, const std::string& task, int threads) {
+  KalmanWork work(file, task, threads);
+  std::cout << work.about().dump() << std::endl;
+  for (std::string command; std::getline(std::cin, command) && command != "quit";) {
+    const io::Json answer = command == "loss"     ? work.loss()
+                            : command == "run"    ? work.run()
+                            : command == "shapes" ? io::Json::object()  // a new one costs nothing
+                                                  : io::Json{{"error", "no command " + command}};
+    std::cout << answer.dump() << std::endl;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace seqvae::bench
+
+int main(int argc, char** argv) {
+  std::string file, task = "filter";
+  int threads = 0;
+  for (int i = 1; i + 1 < argc; ++i) {
+    if (std::string(argv[i]) == "--case") file = argv[i + 1];
+    if (std::string(argv[i]) == "--task") task = argv[i + 1];
+    if (std::string(argv[i]) == "--threads") threads = std::atoi(argv[i + 1]);
+  }
+  if (file.empty()) {
+    std::cerr << "usage: bench_kalman --case FILE [--task filter|smoother|gradient] --threads N "
+                 "--serve\n";
+    return 2;
+  }
+  try {
+    return seqvae::bench::serve(file, task, threads);
+  } catch (const std::exception& error) {
+    std::cout << seqvae::io::Json{{"error", error.what()}}.dump() << std::endl;
+    return 1;
+  }
+}
