@@ -11,8 +11,6 @@ pkg_check_modules(libzip REQUIRED IMPORTED_TARGET libzip)
 file(GLOB SEQVAE_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/host/*/*.cpp)
 list(FILTER SEQVAE_SOURCES EXCLUDE REGEX "/host/app/")
 add_library(seqvae ${SEQVAE_SOURCES})
-set_source_files_properties(${PROJECT_SOURCE_DIR}/host/cpu/small_matrix.cpp PROPERTIES
-                            COMPILE_OPTIONS -ffp-contract=fast)
 add_library(seqvae::seqvae ALIAS seqvae)
 target_compile_features(seqvae PUBLIC cxx_std_20)
 target_include_directories(seqvae PUBLIC

@@ -303,7 +303,6 @@ void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
     for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
       diffuse ? step_back_diffuse(n, i, kappa, s) : step_back(n, i, kappa, s);
     }
-    cpu::symmetrize(n, diffuse ? s.N : s.Lambda);
     add_observation(a, t, b, s);
     if (diffuse) expect_over_omega(n, kappa, s);
     add_transition(a, t, b, kappa, s);

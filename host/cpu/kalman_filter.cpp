@@ -57,7 +57,6 @@ Real observe(std::int64_t n, FilterScratch<Real>& scratch) {
     }
     log_likelihood += s.q > 0 ? regression.add(u.a, u.v, u.f, noise) : u.log_likelihood();
   }
-  cpu::symmetrize(n, s.P);
   return log_likelihood;
 }
 

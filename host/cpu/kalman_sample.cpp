@@ -241,7 +241,6 @@ void keep_gains(const KalmanSampleArgs<Real>& args, std::int64_t b, std::int64_t
                                         s.a + place * s.q);
       }
     }
-    cpu::symmetrize(n, s.moments.P);
   }
 }
 

@@ -68,7 +68,6 @@ void write_moments(const KalmanSmootherArgs<Real>& a, std::int64_t row, Smoother
   cpu::congruence(n, n, f.P, s.N, s.first, s.replay.scratch());
   for (std::int64_t i = 0; i < n * n; ++i) out[i] = f.P[i] - s.first[i];
   if (f.q > 0) add_outer(n, f.q, s.D, s.D, out);
-  cpu::symmetrize(n, out);
 }
 
 /// Cov(z_t, z_{t-1} | y) = (I - P N) L A P' + D_t D_{t-1}^T with P and N after the observation of
@@ -114,7 +113,6 @@ void smooth_sequence(const KalmanSmootherArgs<Real>& a, std::int64_t b, Smoother
     for (std::int64_t i = replay.count() - 1; i >= 0; --i) {
       step_back(n, replay.c(i), replay.update(i), s.r, s.N, s.vector);
     }
-    cpu::symmetrize(n, s.N);
     if (t == 0) {
       if (a.lag_one) std::fill_n(a.lag_one[row], n * n, Real(0));
       break;

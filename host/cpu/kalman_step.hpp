@@ -247,8 +247,7 @@ class Stepper {
     }
   }
 
-  /// Conditions on e = c^T z + noise of variance h; P is then symmetric up to rounding. False where
-  /// the variance is not positive.
+  /// Conditions on e = c^T z + noise of variance h. False where its variance is not positive.
   bool update(const Real* c, Real h, Real e, Moments<Real>& s, Update<Real>& u) {
     u.v = e - dot(n_, c, s.m);
     u.f = condition(n_, c, h, s.P, u.w, u.k);

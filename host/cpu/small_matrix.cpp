@@ -1,6 +1,6 @@
 // The loops of small_matrix.hpp that matter, for each instruction set. Plain loops along rows,
-// which the compiler makes vectors of; for the usual n it knows n. This file alone is compiled with
-// multiply-adds contracted: the recursions promise digits, not the bits of another machine.
+// which the compiler makes vectors of; for the usual n it knows n. No product is fused and every
+// sum has its order, so that all instruction sets give the same bits, and P_ij rounds as P_ji does.
 #include "host/cpu/small_matrix.hpp"
 
 #include <cmath>
@@ -181,6 +181,7 @@ Real condition_of(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real*
       const Real rest = h * ki - inner_product(size, c, M);
       for (std::int64_t j = 0; j < size; ++j) M[j] += rest * k[j];
     }
+    make_symmetric(size, P);
   });
   return f;
 }

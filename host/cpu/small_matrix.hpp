@@ -83,16 +83,6 @@ void transpose(std::int64_t rows, std::int64_t columns, const Real* A, Real* out
   }
 }
 
-/// P = (P + P^T) / 2
-template <class Real>
-void symmetrize(std::int64_t n, Real* P) {
-  for (std::int64_t i = 1; i < n; ++i) {
-    for (std::int64_t j = 0; j < i; ++j) {
-      P[i * n + j] = P[j * n + i] = (P[i * n + j] + P[j * n + i]) / 2;
-    }
-  }
-}
-
 /// \name What a step of a Kalman recursion spends its time in: compiled for each instruction set,
 /// and for the usual sizes with the size known (small_matrix.cpp). Outputs overlap no input.
 /// \{
@@ -101,7 +91,7 @@ void symmetrize(std::int64_t n, Real* P) {
 template <class Real>
 void symmetric_multiply(std::int64_t n, const Real* P, const Real* x, Real* y);
 
-/// P += x y^T + y x^T, symmetric up to rounding
+/// P += x y^T + y x^T; exactly symmetric where P is
 template <class Real>
 void add_symmetric(std::int64_t n, const Real* x, const Real* y, Real* P);
 
@@ -115,7 +105,7 @@ template <class Real>
 void transposed_congruence(std::int64_t n, const Real* A, const Real* P, Real* out, Real* scratch);
 
 /// Conditions P on c^T z + noise of variance h: w = P c, k = w / f and, in Joseph's form,
-/// P = (I - k c^T) P (I - k c^T)^T + h k k^T, symmetric up to rounding. Returns f = c.w + h, and
+/// P = (I - k c^T) P (I - k c^T)^T + h k k^T, exactly symmetric. Returns f = c.w + h, and
 /// changes neither k nor P where that is not positive and finite.
 template <class Real>
 Real condition(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k);

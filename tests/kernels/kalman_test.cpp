@@ -382,6 +382,22 @@ TEST(KalmanFilter, EvidenceIsBayesRuleAtAnyState) {
   EXPECT_NEAR(sum, evidence, 1e-10 * (1 + std::abs(evidence)));
 }
 
+TEST(KalmanFilter, HasTheSameBitsInEveryInstructionSet) {
+  for (const std::int64_t n : {1, 3, 4, 7, 8, 16, 19}) {
+    const KalmanShape shape{12, 3, n, 2, 0, true, true, true, true, true, 0};
+    const auto run = [&](std::int64_t targets) {
+      hwy::SetSupportedTargetsForTest(targets);
+      KalmanProblem problem(shape);
+      const FilterRun filter(problem);
+      hwy::SetSupportedTargetsForTest(0);
+      return std::tuple(filter.mean, filter.covariance, filter.log_likelihood);
+    };
+    const auto best = run(0);
+    EXPECT_EQ(run(HWY_AVX2 | HWY_STATIC_TARGET), best) << "n = " << n;
+    EXPECT_EQ(run(HWY_STATIC_TARGET), best) << "n = " << n;
+  }
+}
+
 TEST(KalmanFilter, InFloatIsTheSameToItsPrecision) {
   KalmanProblem p({40, 1, 3, 2, 0, true, true, false, false, false, 0});
   const Filtered exact(p);
