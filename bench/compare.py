@@ -2,14 +2,16 @@
 """Times a program of this library and its peers in alternation, and checks that they agree first.
 
     bench/compare.py --name dmm_step --ours "build/release/bench/bench_step --case FILE --serve" \
-        --peer "python bench/peers/dmm.py --variant rows --serve" [--peer ...] [--out FILE.json]
+        --peer "python bench/peers/dmm.py --variant rows --serve" [--peer ...] \
+        [--peak "build/release/bench/bench_peak --threads N"] [--out FILE.json]
 
 Every program speaks the protocol of bench/peers/README.md. First all losses at the case's
 parameters and noise must agree to 1e-5 (norms of gradients or moments to 1e-4), relative to the
 first peer's.
 Then, `--rounds` times, each program in turn does one untimed step (the others have emptied the
 caches) and one timed step. At the end this library's program is asked what a new batch shape costs
-it. Exit status 1: they disagree or a program failed; 2: bad usage."""
+it. --peak names a program that measures, before all that, what this machine can do at most; its line
+is stored beside the times. Exit status 1: they disagree or a program failed; 2: bad usage."""
 
 import argparse
 import json
@@ -97,6 +99,16 @@ def check_agreement(programs):
                                  f"{reference[key]!r}: differs by more than {bound}, relative")
 
 
+def peak(command):
+    """The line of a program that measures this machine."""
+    try:
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True,
+                              timeout=ANSWER_SECONDS)
+        return json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise Failed(f"{command}: {error}") from error
+
+
 def machine():
     wanted = {"vendor_id", "model name", "cpu family", "model", "cache size"}
     with open("/proc/cpuinfo") as file:
@@ -128,12 +140,14 @@ def main():
     parser.add_argument("--name", required=True)
     parser.add_argument("--ours", help="command; without it the peers alone are timed")
     parser.add_argument("--peer", action="append", required=True, help="command; may be repeated")
+    parser.add_argument("--peak", help="command that prints the machine's peaks")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", help="JSON file to write")
     chosen = parser.parse_args()
 
     programs = []
     try:
+        peaks = peak(chosen.peak) if chosen.peak else None
         for role, command in ([("ours", chosen.ours)] if chosen.ours else []) + [
                 ("peer", command) for command in chosen.peer]:
             programs.append(Program(role, command))
@@ -157,7 +171,7 @@ def main():
     report = {"name": chosen.name, "commit": commit(), "machine": machine(),
               "rounds": chosen.rounds, "load1": round(os.getloadavg()[0], 2),
               "ratio": round(least["peer"] / least["ours"], 3) if chosen.ours else None,
-              "new_shape": shapes, "programs": results}
+              "peak": peaks, "new_shape": shapes or None, "programs": results}
     text = json.dumps(report, indent=1)
     if chosen.out:
         path = pathlib.Path(chosen.out)

@@ -1,20 +1,31 @@
 #!/usr/bin/env python3
-"""Writes bench/results/README.md: the tables of what the benchmarks have stored beside it."""
+"""Writes README.md of a folder of results: the tables of the reports of bench/compare.py in it.
+
+    bench/results_table.py [FOLDER]     bench/results where none is named"""
 
 import json
 import pathlib
+import re
+import sys
 
-FOLDER = pathlib.Path(__file__).resolve().parent / "results"
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+FAMILIES = ("dmm_step", "vrnn_step", "gru", "lstm", "sampling", "kalman_filter", "kalman_smoother",
+            "kalman_gradient")
 HEAD = """# Measured against the peers
 Milliseconds, minimum with the median in brackets, of {rounds} steps in alternation with the peers
 (bench/compare.py; all agree on the loss first). ratio = fastest peer / this library, by minima: above
 1 the library is faster. The peers are described in bench/peers. Made by `scripts/bench`; settings,
 versions and every time are in the JSON files.
 
+rate: what a step costs at least (its products, or for `sampling` the bytes that must move) over the
+least time; peak: its share of what bench_peak reached on as many threads just before (multiply-adds
+in registers; a triad, its fetched lines not counted, as they are not in the rate). `gru` and `lstm`
+are named with T, B, D, H; `kalman` (float64, whose peak is not measured) with n, m, T, B.
+
 Machine: {machine}.
 
-| family | threads | seqvae | peers, fastest first | ratio | commit |
-|---|---:|---:|---|---:|---|
+| family | threads | seqvae | peers, fastest first | ratio | rate | peak | commit |
+|---|---:|---:|---|---:|---:|---:|---|
 """
 
 
@@ -22,15 +33,36 @@ def milliseconds(program):
     return f"{program['min_ms']:.1f} ({program['median_ms']:.1f})"
 
 
+def name(report):
+    """gru_129_20_88_600 -> gru 129,20,88,600"""
+    family, *sizes = re.split(r"_(?=\d)", report["name"])
+    return f"{family} {','.join(sizes)}".strip()
+
+
+def ours(report):
+    return next((p for p in report["programs"] if p["role"] == "ours"), None)
+
+
+def rate(report):
+    """What the library's step costs at least, a second, and its share of the peak: two cells."""
+    about, peak = (ours(report) or {}).get("about", {}), report.get("peak") or {}
+    for cost, unit in (("flop", "GFLOP/s"), ("bytes", "GB/s")):
+        if cost in about:
+            reached = about[cost] / (1e-3 * ours(report)["min_ms"])
+            most = peak.get(f"{cost}_per_second")
+            return f"{1e-9 * reached:.1f} {unit}", f"{100 * reached / most:.0f} %" if most else "-"
+    return "-", "-"
+
+
 def row(report):
-    programs = sorted(report["programs"], key=lambda p: p["min_ms"])
-    peers = [p for p in programs if p["role"] == "peer"]
-    ours = [milliseconds(p) for p in programs if p["role"] == "ours"] or ["-"]
+    peers = sorted((p for p in report["programs"] if p["role"] == "peer"), key=lambda p: p["min_ms"])
     named = "<br>".join(f"{p['about']['program']} {p['about'].get('variant', '')} {milliseconds(p)}"
                         for p in peers)
-    ratio = "-" if report["ratio"] is None else f"{report['ratio']:.2f}"
-    return (f"| {report['name']} | {peers[0]['about']['threads']} | {ours[0]} | {named} | {ratio} | "
-            f"{report['commit']} |\n")
+    cells = (name(report), peers[0]["about"]["threads"],
+             milliseconds(ours(report)) if ours(report) else "-", named,
+             "-" if report["ratio"] is None else f"{report['ratio']:.2f}", *rate(report),
+             report["commit"])
+    return f"| {' | '.join(map(str, cells))} |\n"
 
 
 def machine(report):
@@ -52,7 +84,7 @@ first step of an executor. Seen: T, B and R are new, but every thread's rows fal
 
 
 def new_shape(reports):
-    """A row of each report that has them: those of before do not."""
+    """A row of each report that has them: a layer has none."""
     def numbers(costs):
         return f"{costs['min_ms']:.1f} / {costs['median_ms']:.1f} / {costs['max_ms']:.1f}"
     rows = [f"| {report['name']} | {report['programs'][0]['about']['threads']} | "
@@ -61,39 +93,25 @@ def new_shape(reports):
     return NEW_SHAPE + "".join(rows) if rows else ""
 
 
-KERNELS = """
-## Kernels
-Forward and backward, milliseconds, minima of nine alternating runs (bench/peers/gru.py and sampling.py;
-torch 2.15, glibc's memory kept; GRU and LSTM with T steps, B sequences, D inputs, H units). A peer with a
-backward pass written by hand (bench/peers/layers.py, gru_deferred) took 267.7 ms on one thread and 173.1 on
-two for the first case, timed apart from this table; nn.GRU stands below. LSTM on two threads: one case was
-timed.
-
-| case | threads | seqvae | torch | ratio |
-|---|---:|---:|---:|---:|
-"""
-
-
-def kernels():
-    text = KERNELS
-    for name in ("recurrence", "sampling"):
-        for line in (FOLDER / f"{name}.jsonl").read_text().splitlines():
-            r = json.loads(line)
-            case = r.get("stage") or f"{r['kind']} {r['T']},{r['B']},{r['D']},{r['H']}"
-            text += (f"| {case} | {r['threads']} | {r['seqvae_ms']} | {r['torch_ms']} | "
-                     f"{r['speedup']} |\n")
-    return text
+def place(report):
+    """Families in their order, then sizes, then threads."""
+    family, *_ = name(report).split()
+    known = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+    sizes = [int(size) for size in re.findall(r"_(\d+)", report["name"])]
+    return known, family, sizes, report["programs"][0]["about"]["threads"]
 
 
 def main():
-    reports = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*_threads*.json"))]
+    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
+    reports = sorted((json.loads(path.read_text()) for path in folder.glob("*_threads*.json")),
+                     key=place)
     if not reports:
         return
     machines = sorted({machine(report) for report in reports})
     rounds = sorted({str(report["rounds"]) for report in reports})
-    (FOLDER / "README.md").write_text(
+    (folder / "README.md").write_text(
         HEAD.format(machine="; ".join(machines), rounds=" or ".join(rounds))
-        + "".join(map(row, reports)) + new_shape(reports) + kernels() + (FOLDER / "jsb.md").read_text())
+        + "".join(map(row, reports)) + new_shape(reports) + (RESULTS / "jsb.md").read_text())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 // One training step of a model, by the protocol of bench/peers/README.md: fresh noise, forward,
 // backward, clipping by the global norm, Adam. Driven by bench/compare.py, in turn with its peers.
 //
-// The floor is the products: 6 x (weights that a row meets) x rows FLOP at this machine's sgemm
-// peak.
+// The floor is arithmetic: the products of the scan's graph, each node by the rows that it runs.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <iostream>
 
+#include "bench/serve.hpp"
 #include "seqvae/graph/executor.hpp"
 #include "seqvae/io/safetensors.hpp"
 #include "seqvae/kernels/optimizer.hpp"
@@ -44,7 +42,7 @@ std::vector<float> by_sequence(const io::Array& padded, std::span<const std::int
   return rows;
 }
 
-class TrainingStep {
+class TrainingStep : public Work {
  public:
   TrainingStep(const std::string& file, int threads) : pool_(threads) {
     const io::Safetensors contents = io::read_safetensors(file);
@@ -77,12 +75,12 @@ class TrainingStep {
     batch_.bindings = {{"x", x_.data()}, {"beta", &beta_}, {"seed", &seed_}};
   }
 
-  io::Json about() const {
-    return {{"program", "seqvae"}, {"variant", "cpu"},   {"config", config_},
-            {"rows", rows_},       {"dtype", "float32"}, {"threads", pool_.count()}};
+  io::Json about() const override {
+    return {{"program", "seqvae"}, {"variant", "cpu"},         {"config", config_}, {"rows", rows_},
+            {"dtype", "float32"},  {"threads", pool_.count()}, {"flop", flop()}};
   }
 
-  io::Json loss() {
+  io::Json loss() override {
     batch_.noise = {{"z", noise_.data()}};
     executor_->set_parameters(values_.data());
     executor_->run(batch_, gradients_.data());
@@ -95,7 +93,7 @@ class TrainingStep {
   }
 
   /// Milliseconds that the first step at a new batch shape costs more than the same step repeated.
-  io::Json shapes() {
+  io::Json shapes() override {
     const auto make = [&] { return Executor<float>(scan(), model_->parameters(), pool_); };
     std::vector<float> gradients(values_.size());
     const auto step = [&](Executor<float>& executor, const std::vector<std::int32_t>& lengths) {
@@ -118,24 +116,24 @@ class TrainingStep {
     return {{"unseen", summary(costs.unseen)}, {"seen", summary(costs.seen)}};
   }
 
-  io::Json run() {
-    const auto begin = std::chrono::steady_clock::now();
-    ++batch_.step;
-    executor_->set_parameters(values_.data());
-    executor_->run(batch_, gradients_.data());
-    AdamWArgs<float> args;
-    args.count = static_cast<std::int64_t>(values_.size());
-    args.parameters = values_.data(), args.gradients = gradients_.data();
-    args.m = m_.data(), args.v = v_.data(), args.update = ++update_;
-    args.learning_rate = config_["learning_rate"].get<double>();
-    args.beta1 = config_["beta1"].get<double>(), args.beta2 = config_["beta2"].get<double>();
-    args.clip_norm = config_["clip_norm"].get<double>();
+  io::Json run() override {
     double norm = 0;
-    args.norm = &norm;
-    cpu::adamw(args);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    const double seconds = seconds_of([&] {
+      ++batch_.step;
+      executor_->set_parameters(values_.data());
+      executor_->run(batch_, gradients_.data());
+      AdamWArgs<float> args;
+      args.count = static_cast<std::int64_t>(values_.size());
+      args.parameters = values_.data(), args.gradients = gradients_.data();
+      args.m = m_.data(), args.v = v_.data(), args.update = ++update_;
+      args.learning_rate = config_["learning_rate"].get<double>();
+      args.beta1 = config_["beta1"].get<double>(), args.beta2 = config_["beta2"].get<double>();
+      args.clip_norm = config_["clip_norm"].get<double>();
+      args.norm = &norm;
+      cpu::adamw(args);
+    });
     if (!std::isfinite(norm)) return {{"error", "the gradient is not finite"}};
-    return {{"seconds", seconds.count()}};
+    return {{"seconds", seconds}};
   }
 
  private:
@@ -143,6 +141,26 @@ class TrainingStep {
     ScanOptions options;
     options.gradient = true;
     return model_->scan(options);
+  }
+
+  /// 2 x rows x columns x inner over all products that are scheduled, a shared row counted once.
+  std::int64_t flop() const {
+    const Scan& scan = executor_->scan();
+    std::int64_t sum = 0;
+    for (const Region& region : scan.schedule.regions) {
+      for (const NodeId id : region.nodes) {
+        const Node& node = scan.graph[id];
+        const bool sink = node.op == Op::weight_gradient;
+        if (!sink && node.op != Op::linear && node.op != Op::linear_transposed) continue;
+        const std::int64_t inner = scan.graph[node.inputs[sink ? 1 : 0]].D;
+        sum += 2 * rows_of(node.kind) * node.D * inner;
+      }
+    }
+    return sum;
+  }
+  std::int64_t rows_of(RowKind kind) const {
+    if (kind.base == RowKind::Base::shared) return 1;
+    return kind.base == RowKind::Base::step ? rows_ : static_cast<std::int64_t>(lengths_.size());
   }
 
   ThreadPool pool_;
@@ -158,37 +176,11 @@ class TrainingStep {
   float beta_ = 1, seed_ = 0;
 };
 
-int serve(const std::string& file, int threads) {
-  TrainingStep step(file, threads);
-  std::cout << step.about().dump() << std::endl;
-  for (std::string command; std::getline(std::cin, command) && command != "quit";) {
-    const io::Json answer = command == "loss"     ? step.loss()
-                            : command == "run"    ? step.run()
-                            : command == "shapes" ? step.shapes()
-                                                  : io::Json{{"error", "no command " + command}};
-    std::cout << answer.dump() << std::endl;
-  }
-  return 0;
+std::unique_ptr<Work> make(const std::string& file, int threads) {
+  return std::make_unique<TrainingStep>(file, threads);
 }
 
 }  // namespace
 }  // namespace seqvae::bench
 
-int main(int argc, char** argv) {
-  std::string file;
-  int threads = 0;
-  for (int i = 1; i + 1 < argc; ++i) {
-    if (std::string(argv[i]) == "--case") file = argv[i + 1];
-    if (std::string(argv[i]) == "--threads") threads = std::atoi(argv[i + 1]);
-  }
-  if (file.empty()) {
-    std::cerr << "usage: bench_step --case FILE --threads N --serve\n";
-    return 2;
-  }
-  try {
-    return seqvae::bench::serve(file, threads);
-  } catch (const std::exception& error) {
-    std::cout << seqvae::io::Json{{"error", error.what()}}.dump() << std::endl;
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return seqvae::bench::serve(argc, argv, seqvae::bench::make); }

@@ -1,12 +1,12 @@
 """One layer, forward and backward, in PyTorch: GRU, LSTM and the sampling stage.
 
-GRU and LSTM: T = 129, B = 20, D = 88, H = 600; gradients of sum(output * g) for the input, the initial
-state and all weights. Variants:
+GRU and LSTM of --shape T,B,D,H: gradients of sum(output * g) for the input, the start values and all
+weights. Sampling, of one size, 1e7 elements: mu, logvar -> sample + KL to N(0, I) - Bernoulli
+log-likelihood with the sample as logit; gradients for mu and logvar. Variants:
   gru           torch.nn.GRU
   gru_deferred  the same with a hand-written backward pass (recurrences.py)
   lstm          torch.nn.LSTM (oneDNN's fused layer)
-  sampling      mu, logvar -> sample + KL to N(0, I) + Bernoulli log-likelihood with the sample as logit,
-                1e7 elements, compiled but for the draw, which is faster outside"""
+  sampling      compiled but for the draw, which is faster outside"""
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,20 @@ from torch import nn
 import peerlib
 import recurrences
 
-T, B, D, H = 129, 20, 88, 600
-ELEMENTS = 10_000_000
+SHAPE = (129, 20, 88, 600)
+SAMPLING = (100, 1000, 100)  # T, B, D
+
+
+def read(case):
+    """Copies: what stands in the mapped file is slower to read."""
+    with safe_open(case, "pt") as file:
+        return {name: file.get_tensor(name).clone() for name in file.keys()}
+
+
+def gradient_norm(gradients):
+    """The sums of squares in double: 1e7 of them."""
+    norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients]
+    return torch.linalg.vector_norm(torch.stack(norms)).item()
 
 
 def gru_deferred(layer, x, h0):
@@ -29,25 +41,27 @@ def gru_deferred(layer, x, h0):
 class Recurrent:
     """Case file: `parameters.NAME`, `x` [T][B][D], `h0` (and `c0`) [1][B][H], `g` [T][B][H]."""
 
-    def __init__(self, variant, case):
-        kind = variant.split("_")[0]
-        self.deferred, self.settings = variant == "gru_deferred", {"T": T, "B": B, "D": D, "H": H}
-        self.layer = {"gru": nn.GRU, "lstm": nn.LSTM}[kind](D, H)
+    def __init__(self, variant, shape, case):
+        self.kind = variant.split("_")[0]
+        self.deferred, self.data = variant == "gru_deferred", read(case) if case else {}
         if case:
-            with safe_open(case, "pt") as file:
-                self.data = {name: file.get_tensor(name) for name in file.keys()}
+            shape = (*self.data["x"].shape, self.data["g"].shape[2])
+        T, B, D, H = shape
+        self.settings = {"T": T, "B": B, "D": D, "H": H}
+        self.layer = {"gru": nn.GRU, "lstm": nn.LSTM}[self.kind](D, H)
+        if case:
             self.layer.load_state_dict({name.removeprefix("parameters."): self.data.pop(name)
                                         for name in list(self.data) if name.startswith("parameters.")})
         else:
-            states = ("h0", "c0") if kind == "lstm" else ("h0",)
+            states = ("h0", "c0") if self.kind == "lstm" else ("h0",)
             self.data = {"x": torch.randn(T, B, D), "g": torch.randn(T, B, H),
                          **{name: torch.randn(1, B, H) for name in states}}
         self.g = self.data.pop("g")
         self.wanted = [v.requires_grad_() for v in self.data.values()] + list(self.layer.parameters())
 
-    def write(self, path):
+    def case(self):
         parameters = {f"parameters.{k}": v for k, v in self.layer.state_dict().items()}
-        save_file({k: v.detach() for k, v in self.data.items()} | {"g": self.g} | parameters, path)
+        return {k: v.detach() for k, v in self.data.items()} | {"g": self.g} | parameters
 
     def output(self):
         x, h0, c0 = (self.data.get(name) for name in ("x", "h0", "c0"))
@@ -60,43 +74,66 @@ class Recurrent:
 
     def loss(self):
         value = (self.output() * self.g).sum()
-        gradients = torch.autograd.grad(value, self.wanted)
-        norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
-        return {"loss": value.item(), "gradient_norm": norm.item()}
+        return {"loss": value.item(),
+                "gradient_norm": gradient_norm(torch.autograd.grad(value, self.wanted))}
 
 
 class Sampling:
-    def __init__(self):
-        self.settings = {"elements": ELEMENTS}
-        self.mu, self.logvar = (torch.randn(ELEMENTS, requires_grad=True) for _ in range(2))
-        self.x = (torch.rand(ELEMENTS) < 0.3).float()
-        self.eps, self.stage = torch.empty(ELEMENTS), torch.compile(self.plain)
+    """Case file: `mu`, `logvar`, `x` and, for `loss` alone, `eps`, all [T][B][D]. Here they are flat."""
+
+    kind = "sampling"
+
+    def __init__(self, case):
+        if case:
+            data = read(case)
+            self.shape = tuple(data["mu"].shape)
+        else:
+            self.shape = SAMPLING
+            data = {name: torch.randn(self.shape) for name in ("mu", "logvar", "eps")}
+            data["x"] = (torch.rand(self.shape) < 0.3).float()
+        data = {name: value.flatten() for name, value in data.items()}
+        self.mu, self.logvar = (data[name].requires_grad_() for name in ("mu", "logvar"))
+        self.x, self.given = data["x"], data["eps"]
+        self.eps, self.compiled = torch.empty_like(self.x), torch.compile(self.stage)
+        self.settings = dict(zip("TBD", self.shape))
+
+    def case(self):
+        return {name: value.detach().reshape(self.shape) for name, value in
+                (("mu", self.mu), ("logvar", self.logvar), ("x", self.x), ("eps", self.given))}
 
     @staticmethod
-    def plain(mu, logvar, x, eps):
+    def stage(mu, logvar, x, eps):
         z = mu + torch.exp(0.5 * logvar) * eps
         kl = 0.5 * (mu * mu + logvar.exp() - 1.0 - logvar).sum()
         return kl + F.binary_cross_entropy_with_logits(z, x, reduction="sum")
 
     def step(self):
-        torch.autograd.grad(self.stage(self.mu, self.logvar, self.x, self.eps.normal_()),
+        torch.autograd.grad(self.compiled(self.mu, self.logvar, self.x, self.eps.normal_()),
                             [self.mu, self.logvar])
 
-    @staticmethod
-    def loss():
-        return {"loss": None}
+    def loss(self):
+        value = self.compiled(self.mu, self.logvar, self.x, self.given)
+        gradients = torch.autograd.grad(value, [self.mu, self.logvar])
+        return {"loss": value.item(), "gradient_norm": gradient_norm(gradients)}
 
 
 VARIANTS = ("gru_deferred", "gru", "lstm", "sampling")
 
 
+def shape_of(text):
+    T, B, D, H = map(int, text.split(","))
+    return T, B, D, H
+
+
 def main():
-    chosen = peerlib.arguments(VARIANTS, __doc__)
+    chosen = peerlib.arguments(VARIANTS, __doc__, shape={
+        "type": shape_of, "default": SHAPE, "help": "T,B,D,H of a GRU or LSTM without a case"})
     torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
-    layer = Sampling() if chosen.variant == "sampling" else Recurrent(chosen.variant, chosen.case)
+    layer = (Sampling(chosen.case) if chosen.variant == "sampling" else
+             Recurrent(chosen.variant, chosen.shape, chosen.case))
     if chosen.write_case:
-        layer.write(chosen.write_case)
+        save_file(layer.case(), chosen.write_case, {"layer": layer.kind})
         return
     layer.step()  # compiles
     about = {"program": "torch.layers", "variant": chosen.variant, **layer.settings,

@@ -57,15 +57,15 @@ class Filter : public Model {
 std::pair<double, double> fit(const Model& model, const data::SequenceSet& set,
                               std::vector<float>& values, int updates) {
   ThreadPool pool;
-  ScanOptions options;
+  ScanData<float> rows(set, model.shape());
+  ScanOptions options = rows.scan_options();
   options.gradient = true;
   Executor<float> executor(model.scan(options), model.parameters(), pool);
 
-  ScanData<float> rows(set, model.shape());
   std::vector<std::int32_t> members(static_cast<std::size_t>(set.count()));
   std::iota(members.begin(), members.end(), 0);
   ScanBatch<float> batch;
-  rows.bind(members, batch);
+  rows.bind(members, options, batch);
   const float beta = 1, seed = -1.0f / static_cast<float>(set.rows());
   batch.bindings.push_back({"beta", &beta});
   batch.bindings.push_back({"seed", &seed});

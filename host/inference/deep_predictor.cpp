@@ -55,7 +55,7 @@ class DeepPredictor : public Predictor {
             "elbo or iwae for this model");
     require(samples >= 1, "evaluate", "samples", samples, ">= 1");
     ScanData<Real> data(set, model_->shape());
-    ScanOptions options = options_for(data);
+    ScanOptions options = data.scan_options();
     options.trace.sampled_kl = bound == "iwae";
     // Of each sequence: its samples' log-likelihoods and KL terms.
     std::vector<std::vector<double>> likelihood(index(set.count())), kl(index(set.count()));
@@ -77,7 +77,7 @@ class DeepPredictor : public Predictor {
                const Progress& progress) override {
     require(samples >= 1, "infer", "samples", samples, ">= 1");
     ScanData<Real> data(set, model_->shape());
-    ScanOptions options = options_for(data);
+    ScanOptions options = data.scan_options();
     options.paths = true;
     States states;
     states.S = samples;
@@ -120,7 +120,7 @@ class DeepPredictor : public Predictor {
     require(horizon >= 1, "forecast", "horizon", horizon, ">= 1");
     check_controls(controls, context.count() * horizon);
     ScanData<Real> data(context, model_->shape());
-    ScanOptions options = options_for(data);
+    ScanOptions options = data.scan_options();
     options.states = true;
     Forecast forecast;
     forecast.N = context.count(), forecast.H = horizon, forecast.D = context.D,
@@ -133,7 +133,7 @@ class DeepPredictor : public Predictor {
         context, data, options, samples, seed, progress,
         [&](const Executor<Real>& past, std::span<const std::int32_t> members, std::int64_t K) {
           const std::vector<Real> draws =
-              continue_from(past, context, members, horizon, u, K, seed, data.missing());
+              continue_from(past, context, members, horizon, u, K, seed, options.trace.missing);
           for (std::size_t b = 0; b < members.size(); ++b) {
             for (std::int64_t h = 0; h < horizon; ++h) {
               for (std::int64_t k = 0; k < K; ++k) {
@@ -155,7 +155,7 @@ class DeepPredictor : public Predictor {
                     const Progress& progress) override {
     require(samples >= 1, "impute", "samples", samples, ">= 1");
     ScanData<Real> data(set, model_->shape());
-    ScanOptions options = options_for(data);
+    ScanOptions options = data.scan_options();
     options.paths = true, options.trace.sampled_kl = true;
     const std::int64_t R = set.rows(), D = set.D;
     const std::vector<std::int64_t> starts = set.starts();
@@ -240,12 +240,6 @@ class DeepPredictor : public Predictor {
     return found->second;
   }
 
-  static ScanOptions options_for(const ScanData<Real>& data) {
-    ScanOptions options;
-    options.trace.missing = data.missing(), options.weighted = data.weighted();
-    return options;
-  }
-
   /// All sequences, `samples` particles each, in rounds of as many as memory likes.
   template <class Use>
   void run_rounds(const data::SequenceSet& set, ScanData<Real>& data, const ScanOptions& options,
@@ -260,7 +254,7 @@ class DeepPredictor : public Predictor {
         Real one = 1, share = static_cast<Real>(1.0 / static_cast<double>(K));
         ScanBatch<Real> batch;
         batch.bindings = {{"beta", &one}, {"one_over_particles", &share}};
-        data.bind(members, batch);
+        data.bind(members, executor.scan().options, batch);
         batch.seed = seed, batch.step = round;
         executor.run(batch);
         step_ = round;

@@ -99,7 +99,12 @@ void ScanData<Real>::hide(std::span<const std::int32_t> members, double probabil
 }
 
 template <class Real>
-void ScanData<Real>::bind(std::span<const std::int32_t> members, ScanBatch<Real>& batch) {
+void ScanData<Real>::bind(std::span<const std::int32_t> members, const ScanOptions& scan,
+                          ScanBatch<Real>& batch) {
+  require(scan.trace.missing || !missing_, "data", "missing values", "some",
+          "none, or the scan traced with them");
+  require(scan.weighted || !weighted_, "data", "rows that do not count", "some",
+          "none, or the scan weighted");
   batch_lengths_.clear(), batch_first_row_.clear(), batch_ids_.clear();
   for (std::int32_t i : members) {
     batch_lengths_.push_back(lengths_[index(i)]);

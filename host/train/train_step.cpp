@@ -11,13 +11,11 @@
 namespace seqvae {
 namespace {
 
-ScanOptions scan_options(const TrainConfig& config, bool weighted) {
-  ScanOptions options;
+ScanOptions scan_options(const TrainConfig& config, ScanOptions options) {
   options.bound = config.bound == "iwae" ? Bound::iwae : Bound::elbo;
   options.trace.particles = config.samples > 1;
   options.trace.sampled_kl = options.bound == Bound::iwae;
   options.gradient = true;
-  options.weighted = weighted;
   options.free_nats = config.free_nats;
   return options;
 }
@@ -61,10 +59,10 @@ Totals Totals::from_json(const io::JsonView& json) {
 }
 
 template <class Real>
-TrainStep<Real>::TrainStep(const Model& model, const TrainConfig& config, bool weighted,
+TrainStep<Real>::TrainStep(const Model& model, const TrainConfig& config, const ScanOptions& data,
                            ThreadPool& pool)
     : config_(config),
-      executor_(model.scan(scan_options(config, weighted)), model.parameters(), pool,
+      executor_(model.scan(seqvae::scan_options(config, data)), model.parameters(), pool,
                 config.samples),
       one_over_particles_(static_cast<Real>(1.0 / static_cast<double>(config.samples))),
       gradients_(static_cast<std::size_t>(model.parameters().size())),

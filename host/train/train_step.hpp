@@ -26,8 +26,10 @@ struct Totals {
 template <class Real>
 class TrainStep {
  public:
-  /// `weighted`: some rows do not count. Config and pool must outlive the step.
-  TrainStep(const Model& model, const TrainConfig& config, bool weighted, ThreadPool& pool);
+  /// Of batches whose scan is traced as `data` says: missing, weighted. Config and pool must outlive
+  /// the step.
+  TrainStep(const Model& model, const TrainConfig& config, const ScanOptions& data,
+            ThreadPool& pool);
 
   /// Step `step`, from 1, of batches that have `rows` rows that count, at these parameters.
   void begin(std::int64_t step, std::int64_t rows, const std::vector<Real>& parameters);
@@ -38,6 +40,7 @@ class TrainStep {
   /// and moments stay as they are.
   double update(double learning_rate, std::int64_t number, Checkpoint<Real>& state) const;
 
+  const ScanOptions& scan_options() const { return executor_.scan().options; }
   const Totals& totals() const { return totals_; }  ///< of the batches added so far
 
  private:

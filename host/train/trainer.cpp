@@ -28,14 +28,12 @@ class Training {
         pool_(options.threads),
         train_data_(dataset.training_part(), model.shape()),
         batches_(dataset.training_part().lengths, config.batch_size, config.seed),
-        train_step_(model, config, train_data_.weighted(), pool_),
+        train_step_(model, config, train_data_.scan_options(), pool_),
         metrics_(options.run / "metrics.jsonl") {
     if (dataset.has("valid")) {
       valid_data_.emplace(dataset.part("valid"), model.shape());
-      ScanOptions valid;
+      ScanOptions valid = valid_data_->scan_options();
       valid.trace.particles = config.validation_samples > 1;
-      valid.weighted = valid_data_->weighted();
-      valid.trace.missing = valid_data_->missing();
       validator_.emplace(model.scan(valid), model.parameters(), pool_, config.validation_samples);
       valid_batches_ = data::batches_by_length(dataset.part("valid").lengths, 64);
     }
@@ -100,7 +98,7 @@ class Training {
     if (config_.hide > 0) {
       train_data_.hide(members, config_.hide, config_.seed, static_cast<std::uint64_t>(step_ + 1));
     }
-    train_data_.bind(members, batch_);
+    train_data_.bind(members, train_step_.scan_options(), batch_);
     if (++position_ == batches_.per_epoch()) position_ = 0, ++epoch_;
     return batch_;
   }
@@ -150,7 +148,7 @@ class Training {
     for (const std::vector<std::int32_t>& members : valid_batches_) {
       ScanBatch<Real> batch;
       batch.bindings = {{"beta", &one}, {"one_over_particles", &share}};
-      valid_data_->bind(members, batch);
+      valid_data_->bind(members, validator_->scan().options, batch);
       batch.seed = config_.seed;  // step 0: the same noise at each validation
       validator_->run(batch);
       totals.rows += valid_data_->steps(members);

@@ -62,7 +62,7 @@ TEST(ScanData, GivesPairsOfValuesAndGapsAndTheRowsThatCount) {
   ScanData<double> data(set, shape_of(set, true));
   ScanBatch<double> batch;
   const std::vector<std::int32_t> members = {3, 2, 0};
-  data.bind(members, batch);
+  data.bind(members, data.scan_options(), batch);
   EXPECT_THAT(batch.lengths, ElementsAre(3, 2, 1));
   EXPECT_THAT(batch.first_row, ElementsAre(6, 4, 0));
   EXPECT_THAT(batch.sequence_id, ElementsAre(8, 7, 5));
@@ -72,7 +72,7 @@ TEST(ScanData, GivesPairsOfValuesAndGapsAndTheRowsThatCount) {
   EXPECT_THAT(rows_of(batch, "controls", 9),
               ElementsAre(0, -10, -11, -12, -20, -21, -30, -31, -32));
   EXPECT_THAT(rows_of(batch, "weight", 9), ElementsAre(1, 1, 1, 1, 0, 1, 1, 1, 1));
-  EXPECT_TRUE(data.weighted());
+  EXPECT_TRUE(data.scan_options().weighted);
   EXPECT_EQ(data.steps(members), 5);
 }
 
@@ -99,7 +99,24 @@ TEST(ScanData, RefusesValuesThatTheEmissionGivesNoProbability) {
   refuses(Emission::Kind::poisson, 2.5, "0, 1, 2, ... with emission poisson");
   set.values[3] = NAN;
   ScanData<float> with_a_gap(set, shape);
-  EXPECT_TRUE(with_a_gap.missing());
+  EXPECT_TRUE(with_a_gap.scan_options().trace.missing);
+}
+
+TEST(ScanData, RefusesAScanThatWouldTakeGapsForValuesOrCountThePast) {
+  SequenceSet set = four_sequences();
+  set.values[5] = NAN;
+  ScanData<double> data(set, shape_of(set, false));
+  ScanBatch<double> batch;
+  const std::vector<std::int32_t> members = {2};
+  ScanOptions scan = data.scan_options();
+  scan.trace.missing = false;
+  EXPECT_THAT([&] { data.bind(members, scan, batch); },
+              testing::ThrowsMessage<InvalidArgument>(
+                  "data: missing values = some, must be none, or the scan traced with them"));
+  scan = data.scan_options(), scan.weighted = false;
+  EXPECT_THAT([&] { data.bind(members, scan, batch); },
+              testing::ThrowsMessage<InvalidArgument>(
+                  "data: rows that do not count = some, must be none, or the scan weighted"));
 }
 
 TEST(ScanData, HidesAboutThatShareUntilTheNextCall) {
@@ -109,7 +126,7 @@ TEST(ScanData, HidesAboutThatShareUntilTheNextCall) {
   std::iota(members.begin(), members.end(), 0);
   ScanBatch<float> batch;
   data.hide(members, 0.3, 1, 3);
-  data.bind(members, batch);
+  data.bind(members, data.scan_options(), batch);
   const std::vector<float> mask = rows_of(batch, "x_mask", 7000);
   const double share = 1 - std::accumulate(mask.begin(), mask.end(), 0.0) / 7000;
   EXPECT_NEAR(share, 0.3, 4 * std::sqrt(0.3 * 0.7 / 7000));  // four standard errors
@@ -118,7 +135,7 @@ TEST(ScanData, HidesAboutThatShareUntilTheNextCall) {
   for (float& gap : gaps) gap = 1 - gap;
   EXPECT_EQ(gaps, mask);
   data.hide({}, 0.3, 1, 4);
-  data.bind(members, batch);
+  data.bind(members, data.scan_options(), batch);
   EXPECT_THAT(rows_of(batch, "x", 7000), testing::Each(1));
   EXPECT_THAT(rows_of(batch, "x_missing", 7000), testing::Each(0));
 }
@@ -129,7 +146,7 @@ TEST(ScanData, HidesBySequenceAndStepNotByPlaceInTheBatch) {
     ScanData<double> data(set, shape_of(set, true));
     ScanBatch<double> batch;
     data.hide(members, 0.5, 9, step);
-    data.bind(members, batch);
+    data.bind(members, data.scan_options(), batch);
     const std::vector<double> mask = rows_of(batch, "x_mask", 8 * 30);
     return std::vector<double>(mask.begin() + 3 * 30, mask.begin() + 4 * 30);
   };

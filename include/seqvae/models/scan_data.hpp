@@ -19,10 +19,13 @@ class ScanData {
   /// \throws InvalidArgument where the set does not have the shape's columns, or not its support.
   ScanData(const data::SequenceSet& set, const DataShape& shape);
 
-  /// Some values are missing, or may be hidden: a scan of the set must trace them as pairs.
-  bool missing() const { return missing_; }
-  /// Some rows do not count: a scan of the set must be `weighted`.
-  bool weighted() const { return weighted_; }
+  /// What a scan of the set must be traced with: pairs where values are missing or may be hidden,
+  /// weights where some rows do not count.
+  ScanOptions scan_options() const {
+    ScanOptions options;
+    options.trace.missing = missing_, options.weighted = weighted_;
+    return options;
+  }
   std::int64_t count() const { return static_cast<std::int64_t>(lengths_.size()); }
   std::int32_t length(std::int64_t sequence) const {
     return lengths_[static_cast<std::size_t>(sequence)];
@@ -36,8 +39,10 @@ class ScanData {
             std::uint64_t step);
 
   /// Points `batch` at these sequences: lengths, rows, ids, and the inputs that hold data. The
-  /// batch's other bindings are the caller's. Valid until the next call.
-  void bind(std::span<const std::int32_t> members, ScanBatch<Real>& batch);
+  /// batch's other bindings are the caller's. Valid until the next call. `scan`: the options of the
+  /// scan that is to read it. \throws InvalidArgument where it would take gaps for values, or count
+  /// rows that do not.
+  void bind(std::span<const std::int32_t> members, const ScanOptions& scan, ScanBatch<Real>& batch);
 
  private:
   std::int64_t D_ = 0, U_ = 0;
