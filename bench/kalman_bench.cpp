@@ -11,12 +11,12 @@
 // factor, the gain, the covariance, the means); smoother 22/3 n^3 more (factor of the predicted
 // covariance, gain, its product with the change and the transposed, lag one); gradient twice the
 // filter's more (each product has two in reverse).
-#include <chrono>
+#include <algorithm>
 #include <cmath>
-#include <iostream>
+#include <map>
 
+#include "bench/serve.hpp"
 #include "seqvae/core/threads.hpp"
-#include "seqvae/io/json.hpp"
 #include "seqvae/io/safetensors.hpp"
 #include "seqvae/kernels/kalman.hpp"
 
@@ -34,7 +34,7 @@ void call(Args& args, Values& workspace, void (*contract)(const Args&)) {
   contract(args);
 }
 
-class KalmanWork {
+class KalmanWork : public Work {
  public:
   KalmanWork(const std::string& file, std::string task, int threads)
       : pool_(threads), task_(std::move(task)) {
@@ -71,7 +71,7 @@ class KalmanWork {
     }
   }
 
-  io::Json about() const {
+  io::Json about() const override {
     const auto n = double(n_), m = double(m_);
     double flop =
         3 * n * n * n + 3 * n * n * m + 3 * n * m * m + m * m * m / 3 + 2 * n * n + 4 * n * m;
@@ -90,7 +90,7 @@ class KalmanWork {
             {"flop", std::int64_t(flop * double(T_) * double(B_))}};
   }
 
-  io::Json loss() {
+  io::Json loss() override {
     step();
     const auto square = [](const Values& values) {
       double sum = 0;
@@ -111,12 +111,10 @@ class KalmanWork {
                                        square(smoothed ? smoothed_covariance_ : covariance_))}};
   }
 
-  io::Json run() {
-    const auto begin = std::chrono::steady_clock::now();
-    step();
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  io::Json run() override {
+    const double seconds = seconds_of([this] { step(); });
     if (!std::isfinite(total_)) return {{"error", "a covariance is not positive definite"}};
-    return {{"seconds", seconds.count()}};
+    return {{"seconds", seconds}};
   }
 
  private:
@@ -219,39 +217,15 @@ class KalmanWork {
   double total_ = 0;
 };
 
-int serve(const std::string& file, const std::string& task, int threads) {
-  KalmanWork work(file, task, threads);
-  std::cout << work.about().dump() << std::endl;
-  for (std::string command; std::getline(std::cin, command) && command != "quit";) {
-    const io::Json answer = command == "loss"     ? work.loss()
-                            : command == "run"    ? work.run()
-                            : command == "shapes" ? io::Json::object()  // a new one costs nothing
-                                                  : io::Json{{"error", "no command " + command}};
-    std::cout << answer.dump() << std::endl;
-  }
-  return 0;
-}
-
 }  // namespace
 }  // namespace seqvae::bench
 
 int main(int argc, char** argv) {
-  std::string file, task = "filter";
-  int threads = 0;
+  std::string task = "filter";
   for (int i = 1; i + 1 < argc; ++i) {
-    if (std::string(argv[i]) == "--case") file = argv[i + 1];
     if (std::string(argv[i]) == "--task") task = argv[i + 1];
-    if (std::string(argv[i]) == "--threads") threads = std::atoi(argv[i + 1]);
   }
-  if (file.empty()) {
-    std::cerr << "usage: bench_kalman --case FILE [--task filter|smoother|gradient] --threads N "
-                 "--serve\n";
-    return 2;
-  }
-  try {
-    return seqvae::bench::serve(file, task, threads);
-  } catch (const std::exception& error) {
-    std::cout << seqvae::io::Json{{"error", error.what()}}.dump() << std::endl;
-    return 1;
-  }
+  return seqvae::bench::serve(argc, argv, [&](const std::string& file, int threads) {
+    return std::make_unique<seqvae::bench::KalmanWork>(file, task, threads);
+  });
 }

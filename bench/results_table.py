@@ -9,7 +9,8 @@ import re
 import sys
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
-FAMILIES = ("dmm_step", "vrnn_step", "gru", "lstm", "sampling")
+FAMILIES = ("dmm_step", "vrnn_step", "gru", "lstm", "sampling", "kalman_filter", "kalman_smoother",
+            "kalman_gradient")
 HEAD = """# Measured against the peers
 Milliseconds, minimum with the median in brackets, of {rounds} steps in alternation with the peers
 (bench/compare.py; all agree on the loss first). ratio = fastest peer / this library, by minima: above
@@ -19,7 +20,7 @@ versions and every time are in the JSON files.
 rate: what a step costs at least (its products, or for `sampling` the bytes that must move) over the
 least time; peak: its share of what bench_peak reached on as many threads just before (multiply-adds
 in registers; a triad, its fetched lines not counted, as they are not in the rate). `gru` and `lstm`
-are named with T, B, D, H.
+are named with T, B, D, H; `kalman` (float64, whose peak is not measured) with n, m, T, B.
 
 Machine: {machine}.
 

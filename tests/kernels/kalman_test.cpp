@@ -1,6 +1,7 @@
 // The Kalman contracts against the dense normal distribution, on random systems with masks, ragged
 // and packed layouts, controls, full R and diffuse components.
 #include <gmock/gmock.h>
+#include <hwy/targets.h>
 
 #include "seqvae/core/error.hpp"
 #include "tests/kernels/kalman_problem.hpp"
@@ -387,10 +388,16 @@ TEST(KalmanFilter, HasTheSameBitsInEveryInstructionSet) {
     const KalmanShape shape{12, 3, n, 2, 0, true, true, true, true, true, 0};
     const auto run = [&](std::int64_t targets) {
       hwy::SetSupportedTargetsForTest(targets);
-      KalmanProblem problem(shape);
-      const FilterRun filter(problem);
+      const KalmanProblem problem(shape);
+      const Filtered filtered(problem);
+      const Smoothed smoothed(problem, filtered);
       hwy::SetSupportedTargetsForTest(0);
-      return std::tuple(filter.mean, filter.covariance, filter.log_likelihood);
+      std::vector<double> all;
+      for (const auto* values : {&filtered.mean, &filtered.covariance, &filtered.log_likelihood,
+                                 &smoothed.mean, &smoothed.covariance}) {
+        all.insert(all.end(), values->begin(), values->end() - 1);  // the last is there to be kept
+      }
+      return all;
     };
     const auto best = run(0);
     EXPECT_EQ(run(HWY_AVX2 | HWY_STATIC_TARGET), best) << "n = " << n;
