@@ -388,7 +388,7 @@ TEST(KalmanFilter, HasTheSameBitsInEveryInstructionSet) {
     const KalmanShape shape{12, 3, n, 2, 0, true, true, true, true, true, 0};
     const auto run = [&](std::int64_t targets) {
       hwy::SetSupportedTargetsForTest(targets);
-      const KalmanProblem problem(shape);
+      KalmanProblem problem(shape);
       const Filtered filtered(problem);
       const Smoothed smoothed(problem, filtered);
       hwy::SetSupportedTargetsForTest(0);
