@@ -19,7 +19,10 @@ target_include_directories(seqvae_settings INTERFACE ${PROJECT_SOURCE_DIR}
 target_compile_options(seqvae_settings INTERFACE -Wall -Wextra -Wpedantic -Werror
                        -Wno-missing-field-initializers -ffp-contract=off)
 if(SEQVAE_SANITIZE)
-  target_compile_options(seqvae_settings INTERFACE -fsanitize=${SEQVAE_SANITIZE}
-                         -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  # But for targets that are compiled with hooks of their own (tests/emulation).
+  set(sanitized $<NOT:$<BOOL:$<TARGET_PROPERTY:SEQVAE_OWN_HOOKS>>>)
+  target_compile_options(seqvae_settings INTERFACE
+    $<${sanitized}:-fsanitize=${SEQVAE_SANITIZE}> $<${sanitized}:-fno-sanitize-recover=all>
+    $<${sanitized}:-fno-omit-frame-pointer>)
   target_link_options(seqvae_settings INTERFACE -fsanitize=${SEQVAE_SANITIZE})
 endif()
