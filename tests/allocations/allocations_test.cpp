@@ -18,12 +18,15 @@
 namespace {
 std::atomic<bool> counting{false};
 std::atomic<std::int64_t> allocations{0};
+}  // namespace
+
+#if SEQVAE_COUNTS_ALLOCATIONS
+namespace {
 void count() {
   if (counting.load(std::memory_order_relaxed)) allocations.fetch_add(1);
 }
 }  // namespace
 
-#if SEQVAE_COUNTS_ALLOCATIONS
 // operator new comes down to these.
 extern "C" {
 void* __libc_malloc(std::size_t);
