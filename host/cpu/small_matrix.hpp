@@ -1,6 +1,6 @@
 // Products of small row-major matrices, as sums of rows: the inner loop runs along memory, and an
 // entry of the left factor that is zero costs nothing (the matrices of structural models are mostly
-// zeros). Outputs overlap no input. docs/kernels/kalman.md compares them with Eigen.
+// zeros). Outputs overlap no input.
 #pragma once
 #include <algorithm>
 #include <cmath>
