@@ -26,8 +26,8 @@ struct Totals {
 template <class Real>
 class TrainStep {
  public:
-  /// Of batches whose scan is traced as `data` says: missing, weighted. Config and pool must outlive
-  /// the step.
+  /// Of batches whose scan is traced as `data` says: missing, weighted. Config and pool must
+  /// outlive the step.
   TrainStep(const Model& model, const TrainConfig& config, const ScanOptions& data,
             ThreadPool& pool);
 
