@@ -241,7 +241,7 @@ class Sampling : public Work {
 
 std::unique_ptr<Work> make(const std::string& file, int threads) {
   io::Safetensors contents = io::read_safetensors(file);
-  const std::string layer = contents.metadata.at("layer");
+  const std::string layer = contents.metadata["layer"];
   if (layer == "gru") return std::make_unique<Recurrence<false>>(contents.tensors, threads);
   if (layer == "lstm") return std::make_unique<Recurrence<true>>(contents.tensors, threads);
   require(layer == "sampling", "bench_layer", "layer", layer, "gru, lstm or sampling");

@@ -88,7 +88,7 @@ void step_back_diffuse(std::int64_t n, std::int64_t i, Real kappa, BackwardScrat
   Real* grad_c = s.grad_c + i * n;
   cpu::multiply_vector(n, dims, F, g_o, grad_c);
   for (std::int64_t j = 0; j < n; ++j) s.w[j] = grad_c[j] - u.k[j] * dot(dims, u.a, g_o);
-  transposed_multiply_vector(n, n, s.N, s.w, s.x);
+  cpu::symmetric_multiply(n, s.N, s.w, s.x);
   for (std::int64_t j = 0; j < n; ++j) s.x[j] = g * s.r[j] + s.q[j] - s.x[j];
   add_multiply_vector(n, n, s.replay.covariance(i), s.x, grad_c);
   axpy(n, g, s.replay.mean(i), grad_c);
@@ -124,7 +124,7 @@ void add_full_noise(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int6
     const auto u = s.replay.update(i);
     const Real ratio = u.v / u.f;
     of_mean[i] = diffuse ? ratio - dot(n, u.k, s.r) : dot(n, u.k, s.lambda);
-    cpu::transposed_multiply_vector(n, n, diffuse ? s.N : s.Lambda, u.k, s.q);
+    cpu::symmetric_multiply(n, diffuse ? s.N : s.Lambda, u.k, s.q);
     if (diffuse) {
       cpu::transposed_multiply_vector(n, after.q, after.X, s.q, of_delta + i * n);
       cpu::axpy(after.q, -1 / u.f, u.a, of_delta + i * n);
@@ -237,8 +237,8 @@ void add_transition(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int6
   const bool diffuse = s.replay.diffuse(t, b);
   s.replay.filtered_moments(t - 1, b, diffuse, s.before);
   for (std::int64_t i = 0; i < n; ++i) cpu::axpy(n, s.lambda[i], s.before.m, grad_A + i * n);
-  cpu::multiply(n, n, n, A, s.before.P, s.product, n);
-  cpu::multiply(n, n, n, s.Lambda, s.product, s.second, n);
+  cpu::multiply(n, n, n, A, s.before.P, s.product);
+  cpu::multiply(n, n, n, s.Lambda, s.product, s.second);
   cpu::axpy(nn, Real(2), s.second, grad_A);
   for (std::int64_t i = 0; diffuse && i < n; ++i) {  // Cov(r, m) = -N F F_before^T
     for (std::int64_t j = 0; j < n; ++j) {
@@ -253,7 +253,7 @@ void add_transition(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int6
 template <class Real>
 void expect_over_omega(std::int64_t n, Real kappa, BackwardScratch<Real>& s) {
   const Moments<Real>& predicted = s.replay.predicted();
-  cpu::multiply(n, n, predicted.q, s.N, predicted.X, s.NF, predicted.q);
+  cpu::multiply(n, n, predicted.q, s.N, predicted.X, s.NF);
   for (std::int64_t i = 0; i < n; ++i) {
     s.lambda[i] = kappa * s.r[i];
     for (std::int64_t j = 0; j < n; ++j) {

@@ -132,7 +132,7 @@ class Replay {
   /// m + X center, X root.
   void turn(const Real* X, Moments<Real>& s) {
     add_multiply_vector(model_.n, q_, X, center_, s.m);
-    multiply(model_.n, q_, q_, X, root_, s.X, q_);
+    multiply(model_.n, q_, q_, X, root_, s.X);
   }
   Update<Real> slots(std::int64_t i) const {
     Update<Real> u;

@@ -42,8 +42,8 @@ void step_back(std::int64_t n, const Real* c, const cpu::kalman::Update<Real>& u
 /// D = F - P N F
 template <class Real>
 void delta_moves(std::int64_t n, const Moments<Real>& s, SmootherScratch<Real>& scratch, Real* D) {
-  cpu::multiply(n, n, s.q, scratch.N, s.X, scratch.first, s.q);
-  cpu::multiply(n, n, s.q, s.P, scratch.first, scratch.second, s.q);
+  cpu::multiply(n, n, s.q, scratch.N, s.X, scratch.first);
+  cpu::multiply(n, n, s.q, s.P, scratch.first, scratch.second);
   for (std::int64_t i = 0; i < n * s.q; ++i) D[i] = s.X[i] - scratch.second[i];
 }
 
@@ -80,14 +80,14 @@ void write_lag_one(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64
   const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, b);
   Real* out = a.lag_one[cpu::kalman::row_of(a.data.layout, t, b)];
   s.replay.filtered_moments(t - 1, b, s.replay.diffuse(t, b), s.before);
-  cpu::multiply(n, n, n, A, s.before.P, out, n);
+  cpu::multiply(n, n, n, A, s.before.P, out);
   for (std::int64_t i = 0; i < s.replay.count(); ++i) {
     const Real* k = s.replay.update(i).k;
     cpu::transposed_multiply_vector(n, n, out, s.replay.c(i), s.vector);
     for (std::int64_t j = 0; j < n; ++j) cpu::axpy(n, -k[j], s.vector, out + j * n);
   }
-  cpu::multiply(n, n, n, s.N, out, s.first, n);
-  cpu::multiply(n, n, n, s.filtered.P, s.first, s.second, n);
+  cpu::multiply(n, n, n, s.N, out, s.first);
+  cpu::multiply(n, n, n, s.filtered.P, s.first, s.second);
   for (std::int64_t i = 0; i < n * n; ++i) out[i] -= s.second[i];
 }
 

@@ -242,7 +242,7 @@ class Stepper {
     const Real* Q = at(model_.Q, layout, t, b);
     for (std::int64_t i = 0; i < n_ * n_; ++i) s.P[i] = next_[i] + Q[i];
     if (s.q > 0) {
-      multiply(n_, n_, s.q, A, s.X, next_, s.q);
+      multiply(n_, n_, s.q, A, s.X, next_);
       std::copy_n(next_, n_ * s.q, s.X);
     }
   }

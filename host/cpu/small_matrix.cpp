@@ -19,29 +19,15 @@ namespace seqvae::cpu::HWY_NAMESPACE {
 template <std::int64_t n>
 using Fixed = std::integral_constant<std::int64_t, n>;
 
-/// Calls work with n, as a constant where it is small.
+template <std::int64_t... sizes, class Work>
+HWY_INLINE void with_size_of(std::int64_t n, const Work& work) {
+  const bool known = ((n == sizes && (work(Fixed<sizes>()), true)) || ...);
+  if (!known) work(n);
+}
+/// Calls work with n, as a constant where it is a usual one.
 template <class Work>
 HWY_INLINE void with_size(std::int64_t n, const Work& work) {
-  switch (n) {
-    case 1:
-      return work(Fixed<1>());
-    case 2:
-      return work(Fixed<2>());
-    case 3:
-      return work(Fixed<3>());
-    case 4:
-      return work(Fixed<4>());
-    case 6:
-      return work(Fixed<6>());
-    case 8:
-      return work(Fixed<8>());
-    case 16:
-      return work(Fixed<16>());
-    case 32:
-      return work(Fixed<32>());
-    default:
-      return work(n);
-  }
+  with_size_of<1, 2, 3, 4, 6, 8, 16, 32>(n, work);
 }
 
 constexpr std::int64_t kBlock = 16;  // columns of a product that stay in registers
@@ -150,6 +136,13 @@ void transposed_congruence_of(std::int64_t n, const Real* A, const Real* P, Real
 }
 
 template <class Real>
+void multiply_of(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
+                 const Real* X, Real* out) {
+  if (rows != inner || inner != columns) return product(rows, inner, columns, A, X, out);
+  with_size(rows, [&](auto n) HWY_ATTR { product(n, n, n, A, X, out); });
+}
+
+template <class Real>
 void symmetric_multiply_of(std::int64_t n, const Real* P, const Real* x, Real* y) {
   with_size(n, [&](auto size) HWY_ATTR { multiply_symmetric(size, P, x, y); });
 }
@@ -187,23 +180,27 @@ Real condition_of(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real*
 }
 
 // Dispatch takes functions that have a name for each type.
-#define SEQVAE_OF(Real)                                                                      \
-  void symmetric_multiply_##Real(std::int64_t n, const Real* P, const Real* x, Real* y) {    \
-    symmetric_multiply_of(n, P, x, y);                                                       \
-  }                                                                                          \
-  void add_symmetric_##Real(std::int64_t n, const Real* x, const Real* y, Real* P) {         \
-    add_symmetric_of(n, x, y, P);                                                            \
-  }                                                                                          \
-  void congruence_##Real(std::int64_t rows, std::int64_t n, const Real* A, const Real* P,    \
-                         Real* out, Real* scratch) {                                         \
-    congruence_of(rows, n, A, P, out, scratch);                                              \
-  }                                                                                          \
-  void transposed_congruence_##Real(std::int64_t n, const Real* A, const Real* P, Real* out, \
-                                    Real* scratch) {                                         \
-    transposed_congruence_of(n, A, P, out, scratch);                                         \
-  }                                                                                          \
-  Real condition_##Real(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {  \
-    return condition_of(n, c, h, P, w, k);                                                   \
+#define SEQVAE_OF(Real)                                                                            \
+  void multiply_##Real(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A, \
+                       const Real* X, Real* out) {                                                 \
+    multiply_of(rows, inner, columns, A, X, out);                                                  \
+  }                                                                                                \
+  void symmetric_multiply_##Real(std::int64_t n, const Real* P, const Real* x, Real* y) {          \
+    symmetric_multiply_of(n, P, x, y);                                                             \
+  }                                                                                                \
+  void add_symmetric_##Real(std::int64_t n, const Real* x, const Real* y, Real* P) {               \
+    add_symmetric_of(n, x, y, P);                                                                  \
+  }                                                                                                \
+  void congruence_##Real(std::int64_t rows, std::int64_t n, const Real* A, const Real* P,          \
+                         Real* out, Real* scratch) {                                               \
+    congruence_of(rows, n, A, P, out, scratch);                                                    \
+  }                                                                                                \
+  void transposed_congruence_##Real(std::int64_t n, const Real* A, const Real* P, Real* out,       \
+                                    Real* scratch) {                                               \
+    transposed_congruence_of(n, A, P, out, scratch);                                               \
+  }                                                                                                \
+  Real condition_##Real(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {        \
+    return condition_of(n, c, h, P, w, k);                                                         \
   }
 SEQVAE_OF(float)
 SEQVAE_OF(double)
@@ -216,11 +213,17 @@ HWY_AFTER_NAMESPACE();
 namespace seqvae::cpu {
 
 #define SEQVAE_DISPATCH(Real)                                                                 \
+  HWY_EXPORT(multiply_##Real);                                                                \
   HWY_EXPORT(symmetric_multiply_##Real);                                                      \
   HWY_EXPORT(add_symmetric_##Real);                                                           \
   HWY_EXPORT(congruence_##Real);                                                              \
   HWY_EXPORT(transposed_congruence_##Real);                                                   \
   HWY_EXPORT(condition_##Real);                                                               \
+  template <>                                                                                 \
+  void multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,   \
+                const Real* X, Real* out) {                                                   \
+    HWY_DYNAMIC_DISPATCH(multiply_##Real)(rows, inner, columns, A, X, out);                   \
+  }                                                                                           \
   template <>                                                                                 \
   void symmetric_multiply(std::int64_t n, const Real* P, const Real* x, Real* y) {            \
     HWY_DYNAMIC_DISPATCH(symmetric_multiply_##Real)(n, P, x, y);                              \

@@ -27,33 +27,6 @@ void axpy(std::int64_t n, Real a, const Real* x, Real* y) {
   for (std::int64_t i = 0; i < n; ++i) y[i] += a * x[i];
 }
 
-/// out[rows][columns] (+)= A[rows][inner] X[inner][columns], rows of X and out `ld` apart.
-template <bool accumulate = false, class Real>
-void multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
-              const Real* X, Real* out, std::int64_t ld) {
-  for (std::int64_t i = 0; i < rows; ++i) {
-    Real* o = out + i * ld;
-    if constexpr (!accumulate) std::fill_n(o, columns, Real(0));
-    for (std::int64_t k = 0; k < inner; ++k) {
-      const Real a = A[i * inner + k];
-      if (a != 0) axpy(columns, a, X + k * ld, o);
-    }
-  }
-}
-
-/// out[columns of A][columns] = A[rows][columns of A]^T X[rows][columns]
-template <class Real>
-void multiply_transposed(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
-                         const Real* X, Real* out) {
-  std::fill_n(out, inner * columns, Real(0));
-  for (std::int64_t k = 0; k < rows; ++k) {
-    for (std::int64_t i = 0; i < inner; ++i) {
-      const Real a = A[k * inner + i];
-      if (a != 0) axpy(columns, a, X + k * columns, out + i * columns);
-    }
-  }
-}
-
 /// y = A x, A[rows][n]
 template <class Real>
 void multiply_vector(std::int64_t rows, std::int64_t n, const Real* A, const Real* x, Real* y) {
@@ -86,6 +59,11 @@ void transpose(std::int64_t rows, std::int64_t columns, const Real* A, Real* out
 /// \name What a step of a Kalman recursion spends its time in: compiled for each instruction set,
 /// and for the usual sizes with the size known (small_matrix.cpp). Outputs overlap no input.
 /// \{
+
+/// out[rows][columns] = A[rows][inner] X[inner][columns]
+template <class Real>
+void multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
+              const Real* X, Real* out);
 
 /// y = P x for symmetric P[n][n]
 template <class Real>

@@ -271,9 +271,6 @@ class Reverse {
       case Op::diagonal_matrix:
         add(in[0], unary(Op::matrix_diagonal, node, {grad}, g_[in[0]].D));
         break;
-      case Op::matrix_diagonal:
-        add(in[0], unary(Op::diagonal_matrix, node, {grad}, g_[in[0]].D));
-        break;
       case Op::slice:
         slices_.push_back({in[0], node.begin, node.D, grad});
         break;

@@ -21,8 +21,8 @@ void require_support(const data::SequenceSet& set, Emission::Kind emission) {
   const bool count = emission == Emission::Kind::poisson;
   const double most = count ? std::numeric_limits<double>::infinity() : 1;
   for (const double x : set.values) {
-    const bool possible = x >= 0 && x <= most && (binary || x == std::floor(x));
-    require(std::isnan(x) || possible, "data", "values", x,
+    if (std::isnan(x) || (x >= 0 && x <= most && (binary || x == std::floor(x)))) continue;
+    require(false, "data", "values", x,
             fmt::format("{} with emission {}",
                         count    ? "0, 1, 2, ..."
                         : binary ? "in 0..1"

@@ -11,7 +11,7 @@
 namespace seqvae {
 namespace {
 
-ScanOptions scan_options(const TrainConfig& config, ScanOptions options) {
+ScanOptions with_objective(const TrainConfig& config, ScanOptions options) {
   options.bound = config.bound == "iwae" ? Bound::iwae : Bound::elbo;
   options.trace.particles = config.samples > 1;
   options.trace.sampled_kl = options.bound == Bound::iwae;
@@ -62,8 +62,7 @@ template <class Real>
 TrainStep<Real>::TrainStep(const Model& model, const TrainConfig& config, const ScanOptions& data,
                            ThreadPool& pool)
     : config_(config),
-      executor_(model.scan(seqvae::scan_options(config, data)), model.parameters(), pool,
-                config.samples),
+      executor_(model.scan(with_objective(config, data)), model.parameters(), pool, config.samples),
       one_over_particles_(static_cast<Real>(1.0 / static_cast<double>(config.samples))),
       gradients_(static_cast<std::size_t>(model.parameters().size())),
       more_gradients_(config.accumulate > 1 ? gradients_.size() : 0) {}

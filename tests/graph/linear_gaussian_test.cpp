@@ -310,22 +310,21 @@ LinearGaussian unit_model(Step& s, std::int64_t states, std::int64_t width) {
           .P0 = zeros(s, states * states)};
 }
 
+/// What a model of the data is refused with once `change` has been made to it.
+std::string refusal_of(const std::function<void(Step&, LinearGaussian&)>& change) {
+  return refusal([&](ParameterTable&) {
+    return [&](Step& s) {
+      LinearGaussian model = unit_model(s, 2, kX);
+      change(s, model);
+      s.linear_gaussian("states", model);
+    };
+  });
+}
+
 TEST(LinearGaussianRules, AreRefusedByName) {
-  EXPECT_EQ(refusal([](ParameterTable&) {
-              return [](Step& s) {
-                LinearGaussian model = unit_model(s, 2, kX);
-                model.Q = zeros(s, 3);
-                s.linear_gaussian("states", model);
-              };
-            }),
+  EXPECT_EQ(refusal_of([](Step& s, LinearGaussian& model) { model.Q = zeros(s, 3); }),
             "linear_gaussian: columns of Q = 3, must be 4");
-  EXPECT_EQ(refusal([](ParameterTable&) {
-              return [](Step& s) {
-                LinearGaussian model = unit_model(s, 2, kX);
-                model.R = zeros(s, 2);
-                s.linear_gaussian("states", model);
-              };
-            }),
+  EXPECT_EQ(refusal_of([](Step& s, LinearGaussian& model) { model.R = zeros(s, 2); }),
             "linear_gaussian: columns of R = 2, must be 9");
   // States are drawn given all of the data: the model may not hang on them.
   EXPECT_EQ(refusal([](ParameterTable&) {

@@ -45,8 +45,8 @@ def main():
             run(build / example.name)
 
             alone = folder / example.name
-            run(args.compiler, "-std=c++20", "-O1", *shlex.split(sanitize), example / "main.cpp", *shlex.split(flags), "-o",
-                alone)
+            run(args.compiler, "-std=c++20", "-O1", *shlex.split(sanitize), example / "main.cpp",
+                *shlex.split(flags), "-o", alone)
             run(alone, environment={"LD_LIBRARY_PATH": str(prefix / args.libdir)})
 
 
