@@ -39,8 +39,13 @@ io::Json devices() {
 
 io::Json kernels() {
   return {{"activation", "activation, activation_backward"},
-          {"arithmetic", "multiply_add, gated_mix, gated_mix_backward, matrix_product"},
+          {"arithmetic",
+           "multiply_add, gated_mix, gated_mix_backward, select, clamp, clamp_backward, "
+           "matrix_product"},
+          {"categorical",
+           "softmax, softmax_backward, one_hot_sample, categorical_kl, categorical_kl_backward"},
           {"dense", "dense, dense_weight_gradient"},
+          {"dropout", "dropout"},
           {"gaussian",
            "gaussian_head, gaussian_sample, gaussian_kl, gaussian_sample_kl, "
            "gaussian_log_density, and their _backward"},
@@ -50,6 +55,7 @@ io::Json kernels() {
            "kalman_sample"},
           {"likelihood", "likelihood, likelihood_backward, likelihood_sample, likelihood_mean"},
           {"lstm", "lstm, lstm_backward"},
+          {"normalization", "normalize, normalize_backward"},
           {"optimizer", "adamw"},
           {"recurrent_cell", "gru_cell, lstm_cell, and their _backward"},
           {"reduce", "sum_over_time, sum_over_rows, log_mean_exp, log_mean_exp_backward"}};

@@ -65,7 +65,58 @@ void gated_mix_backward_float(const GatedMixBackwardArgs<float>& args) {
   }
 }
 
+void select_float(const SelectArgs<float>& args) {
+  // By rows: each has a condition of its own.
+  const Shape shape = args.by_row ? Shape{args.rows, args.D}
+                                  : flat(args.rows, args.D, args.condition, args.a, args.b, args.y);
+  const V zero = hn::Zero(F());
+  for (std::int64_t r = 0; r < shape.rows; ++r) {
+    const float* condition = args.condition[r];
+    const float* a = args.a ? args.a[r] : nullptr;
+    const float* b = args.b ? args.b[r] : nullptr;
+    float* y = args.y[r];
+    const V of_row = set(shape.D > 0 ? condition[0] : 0.0f);
+    for_columns(shape.D, [&](std::int64_t d, auto lanes) HWY_ATTR {
+      const V chooses = args.by_row ? of_row : lanes.load(condition + d);
+      lanes.store(hn::IfThenElse(nonzero(chooses), a != nullptr ? lanes.load(a + d) : zero,
+                                 b != nullptr ? lanes.load(b + d) : zero),
+                  y + d);
+    });
+  }
+}
+
+void clamp_float(const ClampArgs<float>& args) {
+  const Shape shape = flat(args.rows, args.D, args.x, args.y);
+  const V low = set(args.low), high = set(args.high);
+  for (std::int64_t r = 0; r < shape.rows; ++r) {
+    const float* from = args.x[r];
+    float* y = args.y[r];
+    for_columns(shape.D, [&](std::int64_t d, auto lanes) HWY_ATTR {
+      const V x = lanes.load(from + d);
+      const V above = hn::IfThenElse(hn::Lt(x, low), low, x);
+      lanes.store(hn::IfThenElse(hn::Gt(x, high), high, above), y + d);
+    });
+  }
+}
+
+void clamp_backward_float(const ClampBackwardArgs<float>& args) {
+  const Shape shape = flat(args.rows, args.D, args.x, args.grad_y, args.grad_x);
+  const V low = set(args.low), high = set(args.high), zero = hn::Zero(F());
+  for (std::int64_t r = 0; r < shape.rows; ++r) {
+    const float *from = args.x[r], *grad_y = args.grad_y[r];
+    float* grad_x = args.grad_x[r];
+    for_columns(shape.D, [&](std::int64_t d, auto lanes) HWY_ATTR {
+      const V x = lanes.load(from + d);
+      const V above = hn::IfThenElse(hn::Lt(x, low), zero, lanes.load(grad_y + d));
+      lanes.store(hn::IfThenElse(hn::Gt(x, high), zero, above), grad_x + d);
+    });
+  }
+}
+
 #else
+void select_float(const SelectArgs<float>& a) { plain::select(a); }
+void clamp_float(const ClampArgs<float>& a) { plain::clamp(a); }
+void clamp_backward_float(const ClampBackwardArgs<float>& a) { plain::clamp_backward(a); }
 void multiply_add_float(const MultiplyAddArgs<float>& a) { plain::multiply_add(a); }
 void gated_mix_float(const GatedMixArgs<float>& a) { plain::gated_mix(a); }
 void gated_mix_backward_float(const GatedMixBackwardArgs<float>& a) {
@@ -80,6 +131,9 @@ namespace seqvae::cpu {
 HWY_EXPORT(multiply_add_float);
 HWY_EXPORT(gated_mix_float);
 HWY_EXPORT(gated_mix_backward_float);
+HWY_EXPORT(select_float);
+HWY_EXPORT(clamp_float);
+HWY_EXPORT(clamp_backward_float);
 
 template <>
 void multiply_add(const MultiplyAddArgs<float>& a) {
@@ -112,6 +166,39 @@ template <>
 void gated_mix_backward(const GatedMixBackwardArgs<double>& a) {
   check(a);
   plain::gated_mix_backward(a);
+}
+
+template <>
+void select(const SelectArgs<float>& a) {
+  check(a);
+  HWY_DYNAMIC_DISPATCH(select_float)(a);
+}
+template <>
+void select(const SelectArgs<double>& a) {
+  check(a);
+  plain::select(a);
+}
+
+template <>
+void clamp(const ClampArgs<float>& a) {
+  check(a);
+  HWY_DYNAMIC_DISPATCH(clamp_float)(a);
+}
+template <>
+void clamp(const ClampArgs<double>& a) {
+  check(a);
+  plain::clamp(a);
+}
+
+template <>
+void clamp_backward(const ClampBackwardArgs<float>& a) {
+  check(a);
+  HWY_DYNAMIC_DISPATCH(clamp_backward_float)(a);
+}
+template <>
+void clamp_backward(const ClampBackwardArgs<double>& a) {
+  check(a);
+  plain::clamp_backward(a);
 }
 
 }  // namespace seqvae::cpu

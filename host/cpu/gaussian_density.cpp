@@ -15,7 +15,7 @@ namespace seqvae::cpu::HWY_NAMESPACE {
 /// Lanes that are observed.
 template <class Lanes>
 HWY_INLINE Mask observed(const float* mask, std::int64_t d, Lanes lanes) {
-  return hn::Ne(lanes.load(mask + d), hn::Zero(F()));
+  return nonzero(lanes.load(mask + d));
 }
 
 void gaussian_log_density_float(const GaussianLogDensityArgs<float>& a) {

@@ -18,7 +18,7 @@ namespace seqvae::cpu::HWY_NAMESPACE {
 template <class Lanes>
 HWY_INLINE V seen(const float* mask, std::int64_t d, Lanes lanes, V value) {
   if (mask == nullptr) return value;
-  return hn::IfThenElseZero(hn::Ne(lanes.load(mask + d), hn::Zero(F())), value);
+  return hn::IfThenElseZero(nonzero(lanes.load(mask + d)), value);
 }
 
 bool missing(const Rows<const float>& mask, std::int64_t r) { return mask && mask[r][0] == 0; }
@@ -47,7 +47,7 @@ void categorical(const LikelihoodArgs<float>& a) {
       const V chosen = lanes.load(x + d), l = lanes.load(logits + d);
       const V log_p = hn::Sub(hn::Sub(l, most), log_sum);
       // An impossible class that was not seen adds 0, not 0 times infinity.
-      return hn::IfThenElseZero(hn::Ne(chosen, hn::Zero(F())), hn::Mul(chosen, log_p));
+      return hn::IfThenElseZero(nonzero(chosen), hn::Mul(chosen, log_p));
     });
   }
 }
@@ -71,14 +71,9 @@ HWY_INLINE void for_means(Likelihood kind, const float* logits, std::int64_t D, 
       for_columns(D, [&](std::int64_t d, auto lanes)
                          HWY_ATTR { visit(d, lanes, sigmoid(lanes.load(logits + d))); });
       break;
-    case Likelihood::categorical: {
-      float largest, sum;
-      max_and_sum_of_exp(logits, D, largest, sum);
-      for_columns(D, [&](std::int64_t d, auto lanes) HWY_ATTR {
-        visit(d, lanes, hn::Div(exp(hn::Sub(lanes.load(logits + d), set(largest))), set(sum)));
-      });
+    case Likelihood::categorical:
+      for_softmax(logits, D, visit);
       break;
-    }
     case Likelihood::poisson:
       for_columns(D, [&](std::int64_t d, auto lanes)
                          HWY_ATTR { visit(d, lanes, exp(lanes.load(logits + d))); });

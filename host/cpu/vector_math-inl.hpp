@@ -24,6 +24,9 @@ using Mask = hn::Mask<F>;
 
 HWY_INLINE V set(float value) { return hn::Set(F(), value); }
 
+/// x != 0 as C has it, true of NaN; hn::Ne is false of NaN.
+HWY_INLINE auto nonzero(V x) { return hn::Not(hn::Eq(x, hn::Zero(F()))); }
+
 /// c[0] + c[1] x + ... by Horner's rule.
 template <class... Rest>
 HWY_INLINE V polynomial(V x, float c0, Rest... rest) {

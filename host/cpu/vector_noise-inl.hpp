@@ -46,10 +46,13 @@ HWY_INLINE void philox(VU64 (&c)[4], const RoundKeys& keys) {
   }
 }
 
-/// normal_pair, operation by operation.
+/// uniform and normal_pair, operation by operation.
+HWY_INLINE V uniform(VU word) {
+  return hn::MulAdd(hn::ConvertTo(F(), word), set(0x1p-32f), set(0x1p-33f));
+}
 HWY_INLINE void normal_pair(VU a, VU b, V& first, V& second) {
   const V one = set(1.0f);
-  const V u = hn::MulAdd(hn::ConvertTo(F(), a), set(0x1p-32f), set(0x1p-33f));
+  const V u = uniform(a);
   const auto shifted = hn::Sub(hn::BitCast(U(), u), hn::Set(U(), 0x3F3504F3u));
   const V e = hn::ConvertTo(F(), hn::ShiftRight<23>(hn::BitCast(I(), shifted)));
   const auto mantissa =
@@ -83,8 +86,25 @@ HWY_INLINE void normal_pair(VU a, VU b, V& first, V& second) {
   second = hn::Mul(radius, hn::Xor(sine, hn::BitCast(F(), sine_sign)));
 }
 
+/// What a counter's four words become: `store` writes those of a vector of counters.
+struct Normals {
+  static HWY_INLINE void store(const VU (&random)[4], float* out) {
+    V n[4];
+    normal_pair(random[0], random[1], n[0], n[1]);
+    normal_pair(random[2], random[3], n[2], n[3]);
+    hn::StoreInterleaved4(n[0], n[1], n[2], n[3], F(), out);
+  }
+};
+struct Uniforms {
+  static HWY_INLINE void store(const VU (&random)[4], float* out) {
+    hn::StoreInterleaved4(uniform(random[0]), uniform(random[1]), uniform(random[2]),
+                          uniform(random[3]), F(), out);
+  }
+};
+
 /// A stretch of rows whose noise is drawn at once: whole vectors of counters even where rows are
 /// short. A row is split at multiples of 4 * kQuads columns, whatever came before it.
+template <class Noise>
 class NoiseBlock {
  public:
   static constexpr std::int64_t kQuads = 128;
@@ -128,7 +148,7 @@ class NoiseBlock {
     for (std::int64_t i = 0; i < quads_; i += kLanes) draw(i);
   }
 
-  /// The normals of the counters from i on, one a lane.
+  /// The noise of the counters from i on, one a lane.
   HWY_INLINE void draw(std::int64_t i) {
     const VU c[4] = {hn::Load(U(), c0_ + i), hn::LoadU(U(), c1_ + i), hn::Set(U(), step_),
                      hn::LoadU(U(), c3_ + i)};
@@ -144,10 +164,7 @@ class NoiseBlock {
       random[w] =
           hn::OddEven(hn::BitCast(U(), hn::ShiftLeft<32>(odd[w])), hn::BitCast(U(), even[w]));
     }
-    V n[4];
-    normal_pair(random[0], random[1], n[0], n[1]);
-    normal_pair(random[2], random[3], n[2], n[3]);
-    hn::StoreInterleaved4(n[0], n[1], n[2], n[3], F(), eps_ + 4 * i);
+    Noise::store(random, eps_ + 4 * i);
   }
 
   RoundKeys keys_;
@@ -160,7 +177,7 @@ class NoiseBlock {
 
 /// Calls visit(row, d0, width, eps) for each row, or part of a row, of the layout, in order; eps is
 /// null in padding. A row of no columns is visited too.
-template <class Visit>
+template <class Noise = Normals, class Visit>
 void for_noise(const NoiseArgs<float>& noise, std::int64_t D, Visit&& visit) {
   if (noise.eps || D == 0) {
     plain::for_each_row(noise.layout, [&](const plain::RowPlace& place) {
@@ -169,14 +186,15 @@ void for_noise(const NoiseArgs<float>& noise, std::int64_t D, Visit&& visit) {
     return;
   }
   if (noise.layout.T == 0 || noise.layout.B == 0) return;
-  NoiseBlock block(noise.key, *noise.step);
+  using Block = NoiseBlock<Noise>;
+  Block block(noise.key, *noise.step);
   plain::for_each_row(noise.layout, [&](const plain::RowPlace& place) {
     if (!place.valid) {
       visit(place.row, std::int64_t{0}, D, static_cast<const float*>(nullptr));
       return;
     }
-    for (std::int64_t d0 = 0; d0 < D; d0 += 4 * NoiseBlock::kQuads) {
-      const std::int64_t width = std::min(4 * NoiseBlock::kQuads, D - d0);
+    for (std::int64_t d0 = 0; d0 < D; d0 += 4 * Block::kQuads) {
+      const std::int64_t width = std::min(4 * Block::kQuads, D - d0);
       if (!block.has_room((width + 3) / 4)) block.flush(visit);
       block.add(place, noise.sequence_id[place.b], D, d0, width);
     }

@@ -89,6 +89,16 @@ HWY_INLINE void max_and_sum_of_exp(const float* x, std::int64_t D, float& larges
                            HWY_ATTR { return exp(hn::Sub(lanes.load(x + d), set(largest))); });
 }
 
+/// Calls visit(d, lanes, p) for the softmax p of a row.
+template <class Visit>
+HWY_INLINE void for_softmax(const float* logits, std::int64_t D, Visit&& visit) {
+  float largest, sum;
+  max_and_sum_of_exp(logits, D, largest, sum);
+  for_columns(D, [&](std::int64_t d, auto lanes) HWY_ATTR {
+    visit(d, lanes, hn::Div(exp(hn::Sub(lanes.load(logits + d), set(largest))), set(sum)));
+  });
+}
+
 /// The shape of an elementwise call: one long row where no matrix has a gap between its rows.
 struct Shape {
   std::int64_t rows, D;

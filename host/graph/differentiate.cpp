@@ -207,6 +207,33 @@ class Reverse {
         scatter(back, in, {4 * H, H});
         break;
       }
+      case Op::select:
+        add(in[1], unary(Op::select, node, {in[0], grad, kNoNode}, node.D));
+        add(in[2], unary(Op::select, node, {in[0], kNoNode, grad}, node.D));
+        break;
+      case Op::clamp:
+        add(in[0], unary(Op::clamp_backward, node, {in[0], grad}, node.D));
+        break;
+      case Op::normalize:
+        add(in[0], unary(Op::normalize_backward, node, {in[0], grad}, node.D));
+        break;
+      case Op::dropout: {  // the same noise over the same rows
+        Node back = node;
+        back.inputs = {grad}, back.name.clear();
+        add(in[0], add_rowwise(g_, std::move(back)));
+        break;
+      }
+      case Op::softmax:
+        add(in[0], unary(Op::softmax_backward, node, {id, grad}, node.D));
+        break;
+      case Op::one_hot_sample:
+        add(in[0], grad);
+        break;
+      case Op::categorical_kl: {
+        const std::int64_t D = g_[in[0]].D;
+        scatter(unary(Op::categorical_kl_backward, node, {in[0], in[1], grad}, 2 * D), in, {D, D});
+        break;
+      }
       case Op::gaussian_head:
         add(in[0], unary(Op::gaussian_head_backward, node, {in[0], grad}, node.D));
         break;

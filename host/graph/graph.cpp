@@ -51,6 +51,18 @@ const char* to_string(Op op) {
       return "lstm_cell";
     case Op::lstm_cell_backward:
       return "lstm_cell_backward";
+    case Op::select:
+      return "select";
+    case Op::clamp:
+      return "clamp";
+    case Op::clamp_backward:
+      return "clamp_backward";
+    case Op::normalize:
+      return "normalize";
+    case Op::normalize_backward:
+      return "normalize_backward";
+    case Op::dropout:
+      return "dropout";
     case Op::gaussian_head:
       return "gaussian_head";
     case Op::gaussian_head_backward:
@@ -75,6 +87,16 @@ const char* to_string(Op op) {
       return "likelihood_sample";
     case Op::likelihood_mean:
       return "likelihood_mean";
+    case Op::softmax:
+      return "softmax";
+    case Op::softmax_backward:
+      return "softmax_backward";
+    case Op::one_hot_sample:
+      return "one_hot_sample";
+    case Op::categorical_kl:
+      return "categorical_kl";
+    case Op::categorical_kl_backward:
+      return "categorical_kl_backward";
     case Op::kalman_filter:
       return "kalman_filter";
     case Op::kalman_filter_backward:

@@ -3,6 +3,9 @@
 #include <algorithm>
 
 #include "seqvae/kernels/arithmetic.hpp"
+#include "seqvae/kernels/categorical.hpp"
+#include "seqvae/kernels/dropout.hpp"
+#include "seqvae/kernels/normalization.hpp"
 #include "seqvae/kernels/recurrent_cell.hpp"
 #include "seqvae/kernels/reduce.hpp"
 
@@ -167,6 +170,29 @@ void gaussian(const Call<Real>& c) {
 }
 
 template <class Real>
+void categorical(const Call<Real>& c) {
+  const Node& node = c.node();
+  const std::int64_t rows = c.rows, groups = node.groups, C = c.width(0) / groups;
+  switch (node.op) {
+    case Op::softmax:
+      cpu::softmax<Real>({rows, groups, C, c.in(0), c.out()});
+      break;
+    case Op::softmax_backward:
+      cpu::softmax_backward<Real>({rows, groups, C, c.in(0), c.in(1), c.out()});
+      break;
+    case Op::one_hot_sample:
+      cpu::one_hot_sample<Real>({groups, C, noise_of(c), c.in(0), c.out()});
+      break;
+    case Op::categorical_kl:
+      cpu::categorical_kl<Real>({rows, groups, C, c.in(0), c.in(1), c.out()});
+      break;
+    default:
+      cpu::categorical_kl_backward<Real>(
+          {rows, groups, C, c.in(0), c.in(1), c.in(2), c.out(0), c.out(groups * C)});
+  }
+}
+
+template <class Real>
 void cells(const Call<Real>& c) {
   const Node& node = c.node();
   const std::int64_t rows = c.rows;
@@ -279,6 +305,37 @@ void dispatch(const Call<Real>& c) {
     case Op::lstm_cell:
     case Op::lstm_cell_backward:
       cells(c);
+      break;
+    case Op::select: {
+      const bool by_row = c.width(0) == 1;
+      cpu::select<Real>({rows, D, by_row, c.in(0), c.in(1), c.in(2), c.out()});
+      break;
+    }
+    case Op::clamp:
+      cpu::clamp<Real>(
+          {static_cast<Real>(node.alpha), static_cast<Real>(node.beta), rows, D, c.in(0), c.out()});
+      break;
+    case Op::clamp_backward:
+      cpu::clamp_backward<Real>({static_cast<Real>(node.alpha), static_cast<Real>(node.beta), rows,
+                                 D, c.in(0), c.in(1), c.out()});
+      break;
+    case Op::normalize:
+      cpu::normalize<Real>(
+          {node.normalization, static_cast<Real>(node.alpha), rows, D, c.in(0), c.out()});
+      break;
+    case Op::normalize_backward:
+      cpu::normalize_backward<Real>(
+          {node.normalization, static_cast<Real>(node.alpha), rows, D, c.in(0), c.in(1), c.out()});
+      break;
+    case Op::dropout:
+      cpu::dropout<Real>({D, noise_of(c), static_cast<Real>(node.alpha), c.in(0), c.out()});
+      break;
+    case Op::softmax:
+    case Op::softmax_backward:
+    case Op::one_hot_sample:
+    case Op::categorical_kl:
+    case Op::categorical_kl_backward:
+      categorical(c);
       break;
     case Op::gaussian_head:
     case Op::gaussian_head_backward:

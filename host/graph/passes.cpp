@@ -30,10 +30,11 @@ std::vector<NodeId> identity(const Graph& graph) {
 }
 
 auto key_of(const Node& n) {
-  return std::make_tuple(n.op, n.kind.base, n.kind.particles, n.D, n.inputs, n.weight.parameter,
-                         n.weight.begin, n.weight.cols, n.bias.parameter, n.bias.begin, n.bias.cols,
-                         std::make_tuple(n.activation, n.scale_map, n.likelihood, n.alpha, n.beta,
-                                         n.begin, n.site, n.name, n.shape));
+  return std::make_tuple(
+      n.op, n.kind.base, n.kind.particles, n.D, n.inputs, n.weight.parameter, n.weight.begin,
+      n.weight.cols, n.bias.parameter, n.bias.begin, n.bias.cols,
+      std::make_tuple(n.activation, n.scale_map, n.likelihood, n.normalization, n.alpha, n.beta,
+                      n.begin, n.groups, n.site, n.name, n.shape));
 }
 
 std::vector<std::int32_t> use_counts(const Graph& graph) {

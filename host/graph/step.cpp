@@ -386,6 +386,72 @@ Var gated_mix(Step& s, const Var& g, const Var& a, const Var& b) {
   const NodeId gate = whole(s, g);
   return var(make(s.graph(), Op::gated_mix, s.graph()[gate].D, {gate, whole(s, a), whole(s, b)}));
 }
+Var select(Step& s, const Var& condition, const Var& a, const Var& b) {
+  const Graph& g = s.graph();
+  const NodeId chooses = whole(s, condition), first = whole(s, a), second = whole(s, b);
+  const std::int64_t D = g[first].D;
+  require(g[second].D == D, "select", "columns of b", g[second].D,
+          fmt::format("those of a, {}", D));
+  require(g[chooses].D == D || g[chooses].D == 1, "select", "columns of the condition",
+          g[chooses].D, fmt::format("1 or those of a, {}", D));
+  return var(make(s.graph(), Op::select, D, {chooses, first, second}));
+}
+Var clamp(Step& s, const Var& x, double low, double high) {
+  require(low <= high, "clamp", "low", low, fmt::format("<= high, {}", high));
+  Node node;
+  node.op = Op::clamp, node.inputs = {whole(s, x)}, node.alpha = low, node.beta = high;
+  node.D = s.graph()[node.inputs[0]].D;
+  return var(add_rowwise(s.graph(), std::move(node)));
+}
+Var normalize(Step& s, Normalization kind, const Var& x, double epsilon) {
+  require(epsilon >= 0, "normalize", "epsilon", epsilon, ">= 0");
+  Node node;
+  node.op = Op::normalize, node.normalization = kind, node.alpha = epsilon;
+  node.inputs = {whole(s, x)};
+  node.D = s.graph()[node.inputs[0]].D;
+  return var(add_rowwise(s.graph(), std::move(node)));
+}
+Var dropout(Step& s, const Var& x, double rate) {
+  require(rate >= 0 && rate < 1, "dropout", "rate", rate, "in [0, 1)");
+  const std::uint32_t site = s.new_site();
+  if (!s.options().dropout) return x;
+  Node node;
+  node.op = Op::dropout, node.site = site, node.alpha = rate, node.inputs = {whole(s, x)};
+  node.D = s.graph()[node.inputs[0]].D;
+  const bool of_sequence = s.graph()[node.inputs[0]].kind.base == RowKind::Base::sequence;
+  node.kind = of_sequence ? RowKind::sequence() : RowKind::step();
+  return var(add_rowwise(s.graph(), std::move(node)));
+}
+
+namespace {
+NodeId make_categorical(Step& s, Op op, std::vector<NodeId> inputs, std::int64_t groups) {
+  Node node;
+  node.op = op, node.inputs = std::move(inputs), node.groups = groups;
+  node.D = s.graph()[node.inputs[0]].D;
+  for (const NodeId input : node.inputs) {
+    require(s.graph()[input].D == node.D, to_string(op), "columns", s.graph()[input].D,
+            fmt::format("those of the first operand, {}", node.D));
+  }
+  require(groups >= 1 && node.D % groups == 0, to_string(op), "groups", groups,
+          fmt::format("a divisor of the {} columns", node.D));
+  if (op == Op::categorical_kl) node.D = 1;
+  if (op == Op::one_hot_sample) {
+    node.kind = RowKind::step(s.options().particles), node.site = s.new_site();
+  }
+  return add_rowwise(s.graph(), std::move(node));
+}
+}  // namespace
+
+Var softmax(Step& s, const Var& logits, std::int64_t groups) {
+  return var(make_categorical(s, Op::softmax, {whole(s, logits)}, groups));
+}
+Var one_hot_sample(Step& s, const Var& p, std::int64_t groups) {
+  return var(make_categorical(s, Op::one_hot_sample, {whole(s, p)}, groups));
+}
+Var categorical_kl(Step& s, const Var& logits_q, const Var& logits_p, std::int64_t groups) {
+  return var(
+      make_categorical(s, Op::categorical_kl, {whole(s, logits_q), whole(s, logits_p)}, groups));
+}
 Var matrix_product(Step& s, const Var& a, const Var& b, MatrixShape shape) {
   return var(add_matrix_product(s.graph(), whole(s, a), whole(s, b), shape));
 }

@@ -43,6 +43,46 @@ void check(const GatedMixBackwardArgs<Real>& a) {
 }
 
 template <class Real>
+void check(const SelectArgs<Real>& a) {
+  const char* where = "select";
+  require_size(a.rows, where, "rows");
+  require_size(a.D, where, "D");
+  require_input(a.condition, a.rows > 0 && a.D > 0, where, "condition");
+  require_optional_input(a.a, where, "a");
+  require_optional_input(a.b, where, "b");
+  require_output(a.y, a.rows, a.D, where, "y");
+}
+
+namespace {
+template <class Real>
+void require_bounds(Real low, Real high, const char* where) {
+  if (!(low <= high)) require(false, where, "low", low, fmt::format("<= high, {}", high));
+}
+}  // namespace
+
+template <class Real>
+void check(const ClampArgs<Real>& a) {
+  const char* where = "clamp";
+  require_bounds(a.low, a.high, where);
+  require_size(a.rows, where, "rows");
+  require_size(a.D, where, "D");
+  require_input(a.x, a.rows > 0 && a.D > 0, where, "x");
+  require_output(a.y, a.rows, a.D, where, "y");
+}
+
+template <class Real>
+void check(const ClampBackwardArgs<Real>& a) {
+  const char* where = "clamp_backward";
+  require_bounds(a.low, a.high, where);
+  require_size(a.rows, where, "rows");
+  require_size(a.D, where, "D");
+  const bool some = a.rows > 0 && a.D > 0;
+  require_input(a.x, some, where, "x");
+  require_input(a.grad_y, some, where, "grad_y");
+  require_output(a.grad_x, a.rows, a.D, where, "grad_x");
+}
+
+template <class Real>
 void check(const MatrixProductArgs<Real>& a) {
   const char* where = "matrix_product";
   require_size(a.rows, where, "rows");
@@ -61,6 +101,12 @@ template void check(const GatedMixArgs<float>&);
 template void check(const GatedMixArgs<double>&);
 template void check(const GatedMixBackwardArgs<float>&);
 template void check(const GatedMixBackwardArgs<double>&);
+template void check(const SelectArgs<float>&);
+template void check(const SelectArgs<double>&);
+template void check(const ClampArgs<float>&);
+template void check(const ClampArgs<double>&);
+template void check(const ClampBackwardArgs<float>&);
+template void check(const ClampBackwardArgs<double>&);
 template void check(const MatrixProductArgs<float>&);
 template void check(const MatrixProductArgs<double>&);
 

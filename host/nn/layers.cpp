@@ -81,6 +81,24 @@ Var Mlp::operator()(Step& s, const Var& x) const {
   return y;
 }
 
+LayerNorm::LayerNorm(ParameterTable& table, const std::string& name, std::int64_t D, double epsilon)
+    : weight_(table.add_vector(name + ".weight", D, {Initialisation::Kind::constant, 1})),
+      bias_(table.add_vector(name + ".bias", D, {})),
+      epsilon_(epsilon) {}
+
+Var LayerNorm::operator()(Step& s, const Var& x) const {
+  const Var y = normalize(s, Normalization::layer, x, epsilon_);
+  return add(s, multiply(s, y, parameter(s, weight_)), parameter(s, bias_));
+}
+
+RmsNorm::RmsNorm(ParameterTable& table, const std::string& name, std::int64_t D, double epsilon)
+    : weight_(table.add_vector(name + ".weight", D, {Initialisation::Kind::constant, 1})),
+      epsilon_(epsilon) {}
+
+Var RmsNorm::operator()(Step& s, const Var& x) const {
+  return multiply(s, normalize(s, Normalization::rms, x, epsilon_), parameter(s, weight_));
+}
+
 GruCell::GruCell(ParameterTable& table, const std::string& name, std::int64_t in,
                  std::int64_t hidden, std::int64_t missing_columns, const std::string& suffix)
     : H_(hidden) {

@@ -16,6 +16,7 @@ ScanOptions with_objective(const TrainConfig& config, ScanOptions options) {
   options.trace.particles = config.samples > 1;
   options.trace.sampled_kl = options.bound == Bound::iwae;
   options.gradient = true;
+  options.trace.dropout = true;
   options.free_nats = config.free_nats;
   return options;
 }

@@ -29,6 +29,12 @@ SmallScan activation_case(const char* name, Activation kind) {
   });
 }
 
+ScanOptions training() {
+  ScanOptions options;
+  options.trace.dropout = true;
+  return options;
+}
+
 ScanOptions with_missing() {
   ScanOptions options;
   options.trace.missing = true;
@@ -105,6 +111,44 @@ std::vector<SmallScan> elementwise_cases() {
       score(s, gated_mix(s, gate, parameter(s, row), mixed));
     };
   }));
+  cases.push_back(small_step("select", [](ParameterTable& p) {
+    const nn::Linear f(p, "f", kControls, kX), g(p, "g", kControls, kX);
+    const std::int32_t row = p.add_vector("row", kX, {});
+    return [=](Step& s) {
+      const Var u = s.input("controls"), a = f(s, u), b = g(s, u);
+      const Var positive = activation(s, Activation::relu, s.input("x"));
+      const Var chosen = select(s, positive, a, select(s, s.start(), parameter(s, row), b));
+      score(s, multiply(s, chosen, select(s, s.time(), chosen, b)));
+    };
+  }));
+  cases.push_back(small_step("clamp", [](ParameterTable& p) {
+    const nn::Linear f(p, "f", kControls, kX);
+    return [=](Step& s) { score(s, clamp(s, scale(s, 3, f(s, s.input("controls"))), -0.6, 1.1)); };
+  }));
+  cases.push_back(small_step("layer_norm", [](ParameterTable& p) {
+    const nn::Linear f(p, "f", kControls, 5), g(p, "g", 5, kX);
+    const nn::LayerNorm norm(p, "norm", 5, 1e-2);
+    return [=](Step& s) { score(s, g(s, norm(s, f(s, s.input("controls"))))); };
+  }));
+  cases.push_back(small_step("rms_norm", [](ParameterTable& p) {
+    const nn::Linear f(p, "f", kControls, 5), g(p, "g", 5, kX);
+    const nn::RmsNorm norm(p, "norm", 5, 1e-2);
+    return [=](Step& s) { score(s, g(s, norm(s, f(s, s.input("controls"))))); };
+  }));
+  cases.push_back(small_step(
+      "dropout",
+      [](ParameterTable& p) {
+        const nn::Linear f(p, "f", kControls + kX, kX), g(p, "g", kX, kX);
+        const std::int32_t row = p.add_vector("row", kX, {});
+        return [=](Step& s) {
+          const Var before = s.carry("h", kX);
+          const Var h =
+              activation(s, Activation::tanh, f(s, concat({s.input("controls"), before})));
+          s.next("h", dropout(s, h, 0.4));  // in the loop
+          score(s, add(s, g(s, dropout(s, h, 0.2)), dropout(s, parameter(s, row), 0.5)));
+        };
+      },
+      training()));
   cases.push_back(small_step("columns", [](ParameterTable& p) {
     const nn::Linear f(p, "f", kControls, 6), g(p, "g", kControls, 2);
     return [=](Step& s) {

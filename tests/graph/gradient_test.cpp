@@ -109,5 +109,52 @@ TEST(StopGradient, LetsNothingThrough) {
   }
 }
 
+/// A step through categorical latents in a carry: `draw` makes what is read of their probabilities.
+SmallScan through_categories(const char* name, std::function<Var(Step&, const Var&)> draw,
+                             std::int64_t particles) {
+  return small_step(
+      name,
+      [draw](ParameterTable& p) {
+        const nn::Linear f(p, "f", kControls + 6, 6), g(p, "g", 6, kX);
+        return [=](Step& s) {
+          const Var before = s.carry("z", 6);
+          const Var z = draw(s, softmax(s, f(s, concat({s.input("controls"), before})), 2));
+          s.next("z", z);
+          score(s, g(s, z));
+        };
+      },
+      {}, particles);
+}
+
+/// The draws differ from point to point, so differences say nothing. The same step with the draw
+/// as p + stop_gradient(draw - p), whose ops are held to differences, has the gradient meant.
+TEST(StraightThrough, HandsTheGradientOfADrawToItsProbabilities) {
+  ThreadPool pool(1);
+  for (const std::int64_t particles : {1, 3}) {
+    Objective straight(
+        through_categories(
+            "straight", [](Step& s, const Var& p) { return one_hot_sample(s, p, 2); }, particles),
+        pool);
+    Objective written(through_categories(
+                          "written",
+                          [](Step& s, const Var& p) {
+                            const Var draw = one_hot_sample(s, stop_gradient(s, p), 2);
+                            return add(s, p, stop_gradient(s, add(s, draw, scale(s, -1, p))));
+                          },
+                          particles),
+                      pool);
+    const std::vector<double> values = parameter_values<double>(straight.table());
+    EXPECT_NEAR(straight(values), written(values), 1e-12 * std::abs(written(values)));
+    double largest = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double expected = written.gradients()[i];
+      EXPECT_LE(std::abs(straight.gradients()[i] - expected),
+                1e-12 * std::max(1.0, std::abs(expected)));
+      largest = std::max(largest, std::abs(expected));
+    }
+    EXPECT_GT(largest, 0.01);
+  }
+}
+
 }  // namespace
 }  // namespace seqvae::test

@@ -87,6 +87,22 @@ std::vector<SmallScan> probabilistic_cases() {
     cases.push_back(small_step(std::string(to_string(kind)) + "_with_gaps", state_space(kind),
                                missing, 1, kind));
   }
+  cases.push_back(small_step("softmax", [](ParameterTable& p) {
+    const nn::Linear f(p, "f", kControls, 6), g(p, "g", 6, kX);
+    return [=](Step& s) {
+      const Var p_z = softmax(s, f(s, s.input("controls")), 2);
+      s.observed("x", {.kind = Kind::gaussian, .density = {g(s, p_z), zeros(s, kX)}});
+    };
+  }));
+  cases.push_back(small_step("categorical_kl", [](ParameterTable& p) {
+    const nn::Linear f(p, "f", kControls, 6);
+    const std::int32_t prior = p.add_vector("prior", 6, {});
+    return [=](Step& s) {
+      const Var kl = categorical_kl(s, f(s, s.input("controls")), parameter(s, prior), 3);
+      s.observed("x", {.kind = Kind::gaussian,
+                       .density = {concat({kl, scale(s, 2, kl), zeros(s, 1)}), zeros(s, kX)}});
+    };
+  }));
   cases.push_back(small_step("global", global_and_local));
   cases.push_back(small_step("global_sampled", global_and_local, options(Bound::elbo, true)));
   cases.push_back(small_step("elbo_with_particles", g, options(Bound::elbo, false), 3));

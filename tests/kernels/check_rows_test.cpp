@@ -4,8 +4,11 @@
 #include "seqvae/core/error.hpp"
 #include "seqvae/kernels/activation.hpp"
 #include "seqvae/kernels/arithmetic.hpp"
+#include "seqvae/kernels/categorical.hpp"
+#include "seqvae/kernels/dropout.hpp"
 #include "seqvae/kernels/gaussian.hpp"
 #include "seqvae/kernels/likelihood.hpp"
+#include "seqvae/kernels/normalization.hpp"
 #include "seqvae/kernels/optimizer.hpp"
 #include "seqvae/kernels/recurrent_cell.hpp"
 #include "seqvae/kernels/reduce.hpp"
@@ -48,6 +51,10 @@ TEST_F(CheckRows, NamesSizes) {
                  "matrix_product: shape.k = -1, must be from 0 to 2^31 - 1");
   expect_refused(GruCellArgs<float>{2, -1, m, m, m, m, m},
                  "gru_cell: H = -1, must be from 0 to 2^31 - 1");
+  expect_refused(SoftmaxArgs<float>{2, 1 << 16, 1 << 16, m, m},
+                 "softmax: groups C = 4294967296, must be from 0 to 2^31 - 1");
+  expect_refused(CategoricalKlArgs<float>{2, -1, 4, m, m, m},
+                 "categorical_kl: groups = -1, must be from 0 to 2^31 - 1");
   expect_refused(LogMeanExpArgs<float>{2, 0, memory, memory},
                  "log_mean_exp: K = 0, must be from 1 to 2^31 - 1");
   auto a = sample();
@@ -64,6 +71,14 @@ TEST_F(CheckRows, NamesPointers) {
                  "lstm_cell_backward: grad_c is null, must point to memory");
   expect_refused(GaussianKlArgs<float>{2, 4, m, m, m, {}, m, {}},
                  "gaussian_kl: logvar_p is null, must point to memory");
+  expect_refused(SelectArgs<float>{2, 4, true, {}, m, m, m},
+                 "select: condition is null, must point to memory");
+  expect_refused(SoftmaxBackwardArgs<float>{2, 2, 2, m, {}, m},
+                 "softmax_backward: grad_p is null, must point to memory");
+  expect_refused(CategoricalKlBackwardArgs<float>{2, 2, 2, m, m, {}, m, m},
+                 "categorical_kl_backward: grad_kl_sum is null, must point to memory");
+  expect_refused(NormalizeBackwardArgs<float>{Normalization::rms, 0, 2, 4, {}, m, m},
+                 "normalize_backward: x is null, must point to memory");
   expect_refused(SumOverRowsArgs<float>{2, 4, false, m, nullptr},
                  "sum_over_rows: y is null, must point to memory");
   EXPECT_NO_THROW(check(ActivationArgs<float>{Activation::tanh, 0, 4, {}, {}}));
@@ -87,6 +102,15 @@ TEST_F(CheckRows, NamesChoices) {
                  "likelihood_mean: kind = -1, must be a Likelihood");
   expect_refused(GaussianHeadArgs<float>{static_cast<ScaleMap>(3), 0, 0, 2, 4, m, m},
                  "gaussian_head: map = 3, must be a ScaleMap");
+  expect_refused(NormalizeArgs<float>{static_cast<Normalization>(2), 0, 2, 4, m, m},
+                 "normalize: kind = 2, must be a Normalization");
+  expect_refused(NormalizeArgs<float>{Normalization::layer, -1, 2, 4, m, m},
+                 "normalize: epsilon = -1, must be >= 0");
+  expect_refused(ClampArgs<float>{1, -1, 2, 4, m, m}, "clamp: low = 1, must be <= high, -1");
+  expect_refused(ClampBackwardArgs<float>{std::nanf(""), 1, 2, 4, m, m, m},
+                 "clamp_backward: low = nan, must be <= high, 1");
+  expect_refused(DropoutArgs<float>{4, sample().noise, 1, m, m},
+                 "dropout: rate = 1, must be in [0, 1)");
   expect_refused(GaussianHeadArgs<float>{ScaleMap::softplus_std, 0, -0.5f, 2, 4, m, m},
                  "gaussian_head: floor = -0.5, must be >= 0");
 }
@@ -95,6 +119,8 @@ TEST_F(CheckRows, NamesWhatANoiseNeeds) {
   auto a = sample();
   a.noise.sequence_id = nullptr;
   expect_refused(a, "gaussian_sample: noise.sequence_id is null, must point to memory");
+  OneHotSampleArgs<float> one_hot{2, 2, a.noise, m, m};
+  expect_refused(one_hot, "one_hot_sample: noise.sequence_id is null, must point to memory");
   a.noise.eps = m;  // then nothing is drawn
   EXPECT_NO_THROW(check(a));
   a = sample(), a.noise.step = nullptr;

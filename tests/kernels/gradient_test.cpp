@@ -3,8 +3,11 @@
 
 #include "seqvae/kernels/activation.hpp"
 #include "seqvae/kernels/arithmetic.hpp"
+#include "seqvae/kernels/categorical.hpp"
+#include "seqvae/kernels/dropout.hpp"
 #include "seqvae/kernels/gaussian.hpp"
 #include "seqvae/kernels/likelihood.hpp"
+#include "seqvae/kernels/normalization.hpp"
 #include "seqvae/kernels/recurrent_cell.hpp"
 #include "seqvae/kernels/reduce.hpp"
 #include "tests/kernels/matrix.hpp"
@@ -52,6 +55,68 @@ TEST(Gradient, OfGatedMix) {
   expect_gradient("grad_g", g, grad_g, loss);
   expect_gradient("grad_a", a, grad_a, loss);
   expect_gradient("grad_b", b, grad_b, loss);
+}
+
+TEST(Gradient, OfClamp) {
+  M x = normals(1), y(kRows, kD), grad_x(kRows, kD);
+  const auto loss = [&] {
+    cpu::clamp<double>({-0.4, 0.6, kRows, kD, x, y});
+    return weighted_sum(y);
+  };
+  cpu::clamp_backward<double>({-0.4, 0.6, kRows, kD, x, weights(kRows, kD), grad_x});
+  expect_gradient("grad_x", x, grad_x, loss);
+}
+
+TEST(Gradient, OfNormalize) {
+  for (const auto kind : {Normalization::layer, Normalization::rms}) {
+    M x = normals(1), y(kRows, kD), grad_x(kRows, kD);
+    x.fill([&](auto r, auto d) { return x(r, d) + 2; });
+    const auto loss = [&] {
+      cpu::normalize<double>({kind, 0.1, kRows, kD, x, y});
+      return weighted_sum(y);
+    };
+    cpu::normalize_backward<double>({kind, 0.1, kRows, kD, x, weights(kRows, kD), grad_x});
+    expect_gradient("grad_x", x, grad_x, loss);
+  }
+}
+
+TEST(Gradient, OfDropoutIsDropoutOfTheGradient) {
+  M x = normals(1), y(kRows, kD), grad_x(kRows, kD);
+  const std::uint32_t sequence_id[] = {5, 9, 2};
+  const std::uint64_t step = 4;
+  NoiseArgs<double> noise;
+  noise.layout.T = 2, noise.layout.B = 3;
+  noise.key = {17, 3}, noise.sequence_id = sequence_id, noise.step = &step;
+  const auto loss = [&] {
+    cpu::dropout<double>({kD, noise, 0.3, x, y});
+    return weighted_sum(y);
+  };
+  cpu::dropout<double>({kD, noise, 0.3, weights(kRows, kD), grad_x});
+  expect_gradient("grad_x", x, grad_x, loss);
+}
+
+TEST(Gradient, OfSoftmax) {
+  constexpr std::int64_t groups = 3, C = 4;
+  M logits = normals(1, 2, groups * C), p(kRows, groups * C), grad(kRows, groups * C);
+  const auto loss = [&] {
+    cpu::softmax<double>({kRows, groups, C, logits, p});
+    return weighted_sum(p);
+  };
+  loss();
+  cpu::softmax_backward<double>({kRows, groups, C, p, weights(kRows, groups * C), grad});
+  expect_gradient("grad_logits", logits, grad, loss);
+}
+
+TEST(Gradient, OfCategoricalKl) {
+  constexpr std::int64_t groups = 3, C = 4, D = groups * C;
+  M q = normals(1, 1, D), p = normals(2, 1, D), kl(kRows, 1), grad_q(kRows, D), grad_p(kRows, D);
+  const auto loss = [&] {
+    cpu::categorical_kl<double>({kRows, groups, C, q, p, kl});
+    return weighted_sum(kl);
+  };
+  cpu::categorical_kl_backward<double>({kRows, groups, C, q, p, weights(kRows, 1), grad_q, grad_p});
+  expect_gradient("grad_logits_q", q, grad_q, loss);
+  expect_gradient("grad_logits_p", p, grad_p, loss);
 }
 
 TEST(Gradient, OfGaussianHeads) {

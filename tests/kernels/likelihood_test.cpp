@@ -201,7 +201,10 @@ void expect_extremes(double tolerance) {
   EXPECT_EQ(log_likelihood<Real>(Likelihood::poisson, {0}, {-inf}), 0);
   EXPECT_NEAR(log_likelihood<Real>(Likelihood::poisson, {3}, {std::log(Real(2))}),
               3 * std::log(2.0) - 2 - std::log(6.0), 4 * tolerance);
-  EXPECT_TRUE(std::isnan(log_likelihood<Real>(Likelihood::bernoulli, {1, 1}, {0, std::nan("")})));
+  const Real nan = std::numeric_limits<Real>::quiet_NaN();
+  EXPECT_TRUE(std::isnan(log_likelihood<Real>(Likelihood::bernoulli, {1, 1}, {0, nan})));
+  EXPECT_TRUE(std::isnan(log_likelihood<Real>(Likelihood::categorical, {1, 0}, {0, nan})));
+  EXPECT_TRUE(std::isnan(log_likelihood<Real>(Likelihood::categorical, {nan, 0}, {0, 0})));
 }
 TEST(Likelihood, AtItsExtremes) {
   expect_extremes<float>(2e-7);

@@ -9,8 +9,11 @@
 #include <nlohmann/json.hpp>
 
 #include "seqvae/kernels/activation.hpp"
+#include "seqvae/kernels/arithmetic.hpp"
+#include "seqvae/kernels/categorical.hpp"
 #include "seqvae/kernels/gaussian.hpp"
 #include "seqvae/kernels/likelihood.hpp"
+#include "seqvae/kernels/normalization.hpp"
 #include "seqvae/kernels/optimizer.hpp"
 #include "seqvae/kernels/recurrent_cell.hpp"
 #include "tests/support/files.hpp"
@@ -175,6 +178,55 @@ TYPED_TEST(PyTorch, Likelihoods) {
         {kind, kRows, kD, x, mask, logits, c.weight("log_likelihood"), c.gradient("logits")});
     c.expect_equal();
   }
+}
+
+TYPED_TEST(PyTorch, Normalizations) {
+  using Real = TypeParam;
+  for (const auto& [name, kind] :
+       {std::pair{"layer", Normalization::layer}, std::pair{"rms", Normalization::rms}}) {
+    SCOPED_TRACE(name);
+    Case<Real> c(stored()["normalizations"][name]);
+    const auto x = c.input("x");
+    cpu::normalize<Real>({kind, Real(1e-3), kRows, kD, x, c.output("y")});
+    cpu::normalize_backward<Real>({kind, Real(1e-3), kRows, kD, x, c.weight("y"), c.gradient("x")});
+    c.expect_equal();
+  }
+}
+
+TYPED_TEST(PyTorch, Categories) {
+  using Real = TypeParam;
+  constexpr std::int64_t groups = 2;
+  Case<Real> softmax(stored()["categories"]["softmax"]);
+  const Rows<Real> p = softmax.output("p");
+  cpu::softmax<Real>({kRows, groups, kD, softmax.input("logits"), p});
+  cpu::softmax_backward<Real>(
+      {kRows, groups, kD, p, softmax.weight("p"), softmax.gradient("logits")});
+  softmax.expect_equal();
+
+  // The gradient of a straight-through draw is that of its probabilities.
+  Case<Real> straight(stored()["categories"]["straight_through"]);
+  std::vector<Real> memory(kRows * groups * kD);
+  const Rows<Real> p_z(memory.data(), groups * kD);
+  cpu::softmax<Real>({kRows, groups, kD, straight.input("logits"), p_z});
+  cpu::softmax_backward<Real>(
+      {kRows, groups, kD, p_z, straight.weight("y"), straight.gradient("logits")});
+  straight.expect_equal();
+
+  Case<Real> kl(stored()["categories"]["kl"]);
+  const auto q = kl.input("logits_q"), prior = kl.input("logits_p");
+  cpu::categorical_kl<Real>({kRows, groups, kD, q, prior, kl.output("kl_sum")});
+  cpu::categorical_kl_backward<Real>({kRows, groups, kD, q, prior, kl.weight("kl_sum"),
+                                      kl.gradient("logits_q"), kl.gradient("logits_p")});
+  kl.expect_equal();
+}
+
+TYPED_TEST(PyTorch, Clamp) {
+  using Real = TypeParam;
+  Case<Real> c(stored()["bounds"]);
+  const auto x = c.input("x");
+  cpu::clamp<Real>({Real(-0.7), Real(1.2), kRows, kD, x, c.output("y")});
+  cpu::clamp_backward<Real>({Real(-0.7), Real(1.2), kRows, kD, x, c.weight("y"), c.gradient("x")});
+  c.expect_equal();
 }
 
 TYPED_TEST(PyTorch, GruCell) {

@@ -4,8 +4,11 @@
 
 #include "seqvae/kernels/activation.hpp"
 #include "seqvae/kernels/arithmetic.hpp"
+#include "seqvae/kernels/categorical.hpp"
+#include "seqvae/kernels/dropout.hpp"
 #include "seqvae/kernels/gaussian.hpp"
 #include "seqvae/kernels/likelihood.hpp"
+#include "seqvae/kernels/normalization.hpp"
 #include "seqvae/kernels/recurrent_cell.hpp"
 #include "seqvae/kernels/reduce.hpp"
 
@@ -173,6 +176,53 @@ std::vector<Contract> build() {
       cpu::likelihood_mean<Real>({l.kind, rows, D, in[0], out[0]});
     }));
     }
+  all.push_back(contract("select", {{B}, {N}, {N}}, {1}, SEQVAE_RUN
+    cpu::select<Real>({rows, D, false, in[0], in[1], in[2], out[0]});
+  }));
+  all.push_back(contract("select_by_row", {{B, 0}, {N}, {N}}, {1}, SEQVAE_RUN
+    cpu::select<Real>({rows, D, true, in[0], in[1], in[2], out[0]});
+  }));
+  all.push_back(contract("select_or_zero", {{B}, {N}}, {1}, SEQVAE_RUN
+    cpu::select<Real>({rows, D, false, in[0], {}, in[1], out[0]});
+  }));
+  all.push_back(contract("clamp", {{N}}, {1}, SEQVAE_RUN
+    cpu::clamp<Real>({Real(-0.5), Real(0.75), rows, D, in[0], out[0]});
+  }));
+  all.push_back(contract("clamp_backward", {{N}, {N}}, {1}, SEQVAE_RUN
+    cpu::clamp_backward<Real>({Real(-0.5), Real(0.75), rows, D, in[0], in[1], out[0]});
+  }));
+  all.push_back(contract("dropout", {{N}}, {1}, SEQVAE_RUN
+    Noise<Real> noise(rows, first_row);
+    cpu::dropout<Real>({D, noise.args, Real(0.375), in[0], out[0]});
+  }));
+  for (const Normalization kind : {Normalization::layer, Normalization::rms}) {
+    const std::string name = kind == Normalization::layer ? "layer_norm" : "rms_norm";
+    all.push_back(contract(name, {{N}}, {1}, SEQVAE_RUN
+      cpu::normalize<Real>({kind, Real(1e-3), rows, D, in[0], out[0]});
+  }));
+    all.push_back(contract(name + "_backward", {{N}, {N}}, {1}, SEQVAE_RUN
+      cpu::normalize_backward<Real>({kind, Real(1e-3), rows, D, in[0], in[1], out[0]});
+    }));
+    }
+  all.push_back(contract("softmax", {{W}}, {1}, SEQVAE_RUN
+    cpu::softmax<Real>({rows, 1, D, in[0], out[0]});
+  }));
+  all.push_back(contract("softmax_of_groups", {{N, 3}}, {3}, SEQVAE_RUN
+    cpu::softmax<Real>({rows, 3, D, in[0], out[0]});
+  }));
+  all.push_back(contract("softmax_backward", {{U, 3}, {N, 3}}, {3}, SEQVAE_RUN
+    cpu::softmax_backward<Real>({rows, 3, D, in[0], in[1], out[0]});
+  }));
+  all.push_back(contract("one_hot_sample", {{U, 3}}, {3}, SEQVAE_RUN
+    Noise<Real> noise(rows, first_row);
+    cpu::one_hot_sample<Real>({3, D, noise.args, in[0], out[0]});
+  }));
+  all.push_back(contract("categorical_kl", {{N, 3}, {N, 3}}, {0}, SEQVAE_RUN
+    cpu::categorical_kl<Real>({rows, 3, D, in[0], in[1], out[0]});
+  }));
+  all.push_back(contract("categorical_kl_backward", {{N}, {N}, {N, 0}}, {1, 1}, SEQVAE_RUN
+    cpu::categorical_kl_backward<Real>({rows, 1, D, in[0], in[1], in[2], out[0], out[1]});
+  }));
   all.push_back(contract("gru_cell", {{N, 3}, {N, 3}, {N}}, {1, 3}, SEQVAE_RUN
     cpu::gru_cell<Real>({rows, D, in[0], in[1], in[2], out[0], out[1]});
   }));

@@ -1,5 +1,5 @@
-// Sums, products and gated means as their equations in index order: what double runs, and what the
-// tuned float is held to.
+// Sums, products, gated means, choices and bounds as their equations in index order: what double
+// runs, and what the tuned float is held to.
 #pragma once
 #include "seqvae/kernels/arithmetic.hpp"
 
@@ -33,6 +33,36 @@ void gated_mix_backward(const GatedMixBackwardArgs<Real>& a) {
       if (a.grad_g) a.grad_g[r][d] = difference * grad_y;
       if (a.grad_a) a.grad_a[r][d] = (1 - g) * grad_y;
       if (a.grad_b) a.grad_b[r][d] = g * grad_y;
+    }
+  }
+}
+
+template <class Real>
+void select(const SelectArgs<Real>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    for (std::int64_t d = 0; d < a.D; ++d) {
+      const Rows<const Real>& chosen = a.condition[r][a.by_row ? 0 : d] != 0 ? a.a : a.b;
+      a.y[r][d] = chosen ? chosen[r][d] : Real{0};
+    }
+  }
+}
+
+template <class Real>
+void clamp(const ClampArgs<Real>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    for (std::int64_t d = 0; d < a.D; ++d) {
+      const Real x = a.x[r][d];
+      a.y[r][d] = x < a.low ? a.low : x > a.high ? a.high : x;
+    }
+  }
+}
+
+template <class Real>
+void clamp_backward(const ClampBackwardArgs<Real>& a) {
+  for (std::int64_t r = 0; r < a.rows; ++r) {
+    for (std::int64_t d = 0; d < a.D; ++d) {
+      const Real x = a.x[r][d];
+      a.grad_x[r][d] = x < a.low || x > a.high ? Real{0} : a.grad_y[r][d];
     }
   }
 }

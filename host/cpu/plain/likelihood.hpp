@@ -6,10 +6,8 @@
 #include <math.h>  // lgamma_r: std::lgamma writes a global
 
 #include <cmath>
-#include <limits>
 
-#include "host/cpu/plain/math.hpp"
-#include "host/cpu/plain/row_places.hpp"
+#include "host/cpu/plain/categorical.hpp"
 
 namespace seqvae::cpu::plain {
 
@@ -19,21 +17,6 @@ template <class Real>
 Real log_factorial(Real x) {
   int sign;
   return static_cast<Real>(lgamma_r(static_cast<double>(x) + 1, &sign));
-}
-
-/// max of a row, its NaN included.
-template <class Real>
-Real row_max(const Real* l, std::int64_t D) {
-  Real largest = -std::numeric_limits<Real>::infinity();
-  for (std::int64_t d = 0; d < D; ++d) largest = max_or_nan(largest, l[d]);
-  return largest;
-}
-
-template <class Real>
-Real sum_of_exp(const Real* l, std::int64_t D, Real largest) {
-  Real sum = 0;
-  for (std::int64_t d = 0; d < D; ++d) sum += std::exp(l[d] - largest);
-  return sum;
 }
 
 template <class Real>
@@ -61,25 +44,6 @@ inline double poisson_draw(double rate, Words random, int component) {
     cumulative += probability;
   }
   return count;
-}
-
-template <class Real>
-void categorical_draw(const Real* l, std::int64_t D, float u, Real* x) {
-  const Real largest = row_max(l, D);
-  const Real target = static_cast<Real>(u) * sum_of_exp(l, D, largest);
-  Real cumulative = 0;
-  std::int64_t chosen = -1;
-  for (std::int64_t d = 0; d < D; ++d) {
-    const Real weight = std::exp(l[d] - largest);
-    cumulative += weight;
-    x[d] = 0;
-    // Rounding may leave the whole sum below the target: then the last class with any weight.
-    if (weight > 0 && (chosen < 0 || cumulative - weight < target)) chosen = d;
-  }
-  if (chosen >= 0)
-    x[chosen] = 1;
-  else
-    std::fill(x, x + D, std::numeric_limits<Real>::quiet_NaN());  // no class is possible
 }
 
 template <class Real>
@@ -111,8 +75,7 @@ void likelihood_mean(const LikelihoodMeanArgs<Real>& a) {
   for (std::int64_t r = 0; r < a.rows; ++r) {
     const Real* l = a.logits[r];
     if (a.kind == Likelihood::categorical) {
-      const Real largest = row_max(l, a.D), sum = sum_of_exp(l, a.D, largest);
-      for (std::int64_t d = 0; d < a.D; ++d) a.mean[r][d] = std::exp(l[d] - largest) / sum;
+      softmax_row(l, a.D, a.mean[r]);
     } else {
       for (std::int64_t d = 0; d < a.D; ++d) {
         a.mean[r][d] = a.kind == Likelihood::bernoulli ? sigmoid(l[d]) : std::exp(l[d]);
@@ -149,7 +112,9 @@ void likelihood_sample(const LikelihoodSampleArgs<Real>& a) {
     if (!place.valid) {
       std::fill(x, x + a.D, Real{0});
     } else if (a.kind == Likelihood::categorical) {
-      categorical_draw(l, a.D, uniform(noise_words(a.noise, place, a.D, 0).w[0]), x);
+      const Real largest = row_max(l, a.D);
+      draw_class([=](std::int64_t d) { return std::exp(l[d] - largest); }, a.D,
+                 uniform(noise_words(a.noise, place, a.D, 0).w[0]), x);
     } else {
       Words random{};
       for (std::int64_t d = 0; d < a.D; ++d) {

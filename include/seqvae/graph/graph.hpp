@@ -17,6 +17,7 @@
 #include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/gaussian.hpp"
 #include "seqvae/kernels/likelihood.hpp"
+#include "seqvae/kernels/normalization.hpp"
 
 namespace seqvae {
 
@@ -60,6 +61,13 @@ enum class Op : std::uint8_t {
   gru_cell_backward,    ///< [grad_a | grad_q | grad_h]; inputs: gru_cell, q, h, grad_h'
   lstm_cell,            ///< [h' | c' | i f g o]; inputs: a, c
   lstm_cell_backward,   ///< [grad_a | grad_c]; inputs: lstm_cell, c, grad_[h' | c']
+  select,               ///< a where the condition is not 0, else b; inputs: condition, a, b (a or b
+                        ///<   may be left out: zeros)
+  clamp,                ///< min(max(x, alpha), beta); inputs: x
+  clamp_backward,       ///< inputs: x, grad_y
+  normalize,            ///< inputs: x
+  normalize_backward,   ///< inputs: x, grad_y
+  dropout,              ///< inputs: x; alpha is the rate
   // Gaussians and likelihoods.
   gaussian_head,                  ///< inputs: raw
   gaussian_head_backward,         ///< inputs: raw, grad_logvar
@@ -73,6 +81,12 @@ enum class Op : std::uint8_t {
   likelihood_backward,            ///< inputs: x, mask (optional), logits, grad
   likelihood_sample,              ///< inputs: logits
   likelihood_mean,                ///< inputs: logits
+  // Categorical latents, `groups` of them side by side.
+  softmax,                  ///< inputs: logits
+  softmax_backward,         ///< inputs: p, grad_p
+  one_hot_sample,           ///< inputs: p, to which its gradient goes straight through
+  categorical_kl,           ///< [1]; inputs: logits_q, logits_p
+  categorical_kl_backward,  ///< [grad_logits_q | grad_logits_p]; inputs: those, grad
   // Linear-Gaussian models. inputs a model: A, b (optional), Q, C, d (optional), R, m0, P0.
   kalman_filter,           ///< [log p(y_t | y before) | m | P]; inputs: y, mask (optional), a model
   kalman_filter_backward,  ///< [grad of each input but the mask]; inputs: those, kalman_filter,
@@ -125,7 +139,10 @@ struct Node {
   Activation activation = Activation::identity;
   ScaleMap scale_map = ScaleMap::exp;
   Likelihood likelihood = Likelihood::bernoulli;
-  double alpha = 1, beta = 1;     ///< multiply_add; constant: alpha; head: shift, floor
+  Normalization normalization = Normalization::layer;
+  /// multiply_add; constant: alpha; head: shift, floor; clamp: bounds; normalize: epsilon; dropout
+  double alpha = 1, beta = 1;
+  std::int64_t groups = 1;        ///< categorical latents
   std::int64_t begin = 0;         ///< slice
   MatrixShape shape;              ///< matrix_product
   std::uint32_t site = 0;         ///< draws

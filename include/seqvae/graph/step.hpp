@@ -72,6 +72,7 @@ struct TraceOptions {
   bool sampled_kl = false;          ///< log q and log p at the draw in place of the analytic KL
   bool continued = false;           ///< generate: carries and globals start from given values
   bool draw_observations = true;    ///< generate: draw x; false: its mean is fed back and reported
+  bool dropout = false;             ///< training: dropout acts; else it passes its input on
 };
 
 /// One latent or observation of a traced step.
@@ -132,6 +133,8 @@ class Step {
   const std::vector<Term>& observations() const { return observations_; }
   /// Name and value after this step of each forward carry, "previous:x" and globals included.
   const std::vector<std::pair<std::string, NodeId>>& state() const { return state_; }
+  /// The next place that draws: numbered in the order of the step, the same in both modes.
+  std::uint32_t new_site() { return site_++; }
   /// Which carries' next values turned out to have particles.
   std::map<std::string, bool> carries_with_particles() const;
   /// Closes what the step left open. \throws InvalidArgument naming a carry without its next.
@@ -142,7 +145,6 @@ class Step {
     NodeId node = kNoNode, next = kNoNode;
     bool backward = false;
   };
-  std::uint32_t new_site() { return site_++; }
   Var open(const std::string& name, std::int64_t D, const std::optional<Var>& start, bool backward);
   void close(const std::string& name, const Var& value, bool backward);
   Var observe(const Term& term);
@@ -187,6 +189,26 @@ Var scale(Step& s, double factor, const Var& x, double shift = 0);
 Var activation(Step& s, Activation kind, const Var& x);
 /// (1 - g) a + g b
 Var gated_mix(Step& s, const Var& g, const Var& a, const Var& b);
+/// a where the condition, of a's columns or of one for all of them, is not 0, else b. No gradient
+/// goes to the condition, and none to what was not chosen.
+Var select(Step& s, const Var& condition, const Var& a, const Var& b);
+/// min(max(x, low), high); its gradient is 0 outside.
+Var clamp(Step& s, const Var& x, double low, double high);
+/// (x - mean) / sqrt(variance + epsilon) over a row's columns, or x / sqrt(mean square + epsilon).
+/// nn::LayerNorm and nn::RmsNorm have the weights that commonly follow.
+Var normalize(Step& s, Normalization kind, const Var& x, double epsilon);
+/// In training (TraceOptions::dropout) x / (1 - rate) with each component dropped, 0 in its place,
+/// with probability `rate`, drawn anew at each step (where x is one row a sequence, once); else x.
+Var dropout(Step& s, const Var& x, double rate);
+/// \name Categorical latents: `groups` of them side by side, each of as many classes.
+/// \{
+Var softmax(Step& s, const Var& logits, std::int64_t groups = 1);
+/// A one-hot draw of each group of p, which is what softmax gives, at each step and for each
+/// particle. Straight-through: the gradient goes to p as it comes.
+Var one_hot_sample(Step& s, const Var& p, std::int64_t groups = 1);
+/// sum over groups of KL(softmax(logits_q) || softmax(logits_p)), one column, nats.
+Var categorical_kl(Step& s, const Var& logits_q, const Var& logits_p, std::int64_t groups = 1);
+/// \}
 /// op(a)[n][k] op(b)[k][m], matrices row by row.
 Var matrix_product(Step& s, const Var& a, const Var& b, MatrixShape shape);
 /// The n x n matrix with the n columns of x on its diagonal.

@@ -1,5 +1,5 @@
-/// \file  y = alpha a (.) b + beta c, elementwise: sums, products, scalings and copies of rows; and
-/// products of small matrices, one a row.
+/// \file  y = alpha a (.) b + beta c, elementwise: sums, products, scalings and copies of rows; the
+/// choice between two; bounds; and products of small matrices, one a row.
 #pragma once
 #include <compare>
 
@@ -35,6 +35,35 @@ struct GatedMixBackwardArgs {
   Rows<Real> grad_g, grad_a, grad_b;  ///< out [rows][D]
 };
 
+/// y = a where the condition is not 0, else b. What is not chosen is not read into y, NaN or not; a
+/// condition that is NaN chooses a.
+template <class Real>
+struct SelectArgs {
+  std::int64_t rows = 0, D = 0;
+  bool by_row = false;         ///< the condition has one column, for the whole row
+  Rows<const Real> condition;  ///< [rows][D], or [rows][1]
+  Rows<const Real> a, b;       ///< [rows][D]  not given: zeros
+  Rows<Real> y;                ///< out [rows][D]; may be a, b, or a condition of D columns
+};
+
+/// y = min(max(x, low), high); NaN stays NaN.
+template <class Real>
+struct ClampArgs {
+  Real low = 0, high = 0;  ///< low <= high; infinite where there is no bound
+  std::int64_t rows = 0, D = 0;
+  Rows<const Real> x;  ///< [rows][D]
+  Rows<Real> y;        ///< out [rows][D]; may be x
+};
+
+/// grad_x = grad_y where low <= x <= high, else 0.
+template <class Real>
+struct ClampBackwardArgs {
+  Real low = 0, high = 0;
+  std::int64_t rows = 0, D = 0;
+  Rows<const Real> x, grad_y;  ///< [rows][D]
+  Rows<Real> grad_x;           ///< out [rows][D]; may be x or grad_y
+};
+
 /// op(a)[n][k] op(b)[k][m]; op transposes where it is said, so that a then stands as [k][n].
 struct MatrixShape {
   std::int64_t n = 0, k = 0, m = 0;
@@ -60,6 +89,12 @@ void check(const GatedMixArgs<Real>& args);
 template <class Real>
 void check(const GatedMixBackwardArgs<Real>& args);
 template <class Real>
+void check(const SelectArgs<Real>& args);
+template <class Real>
+void check(const ClampArgs<Real>& args);
+template <class Real>
+void check(const ClampBackwardArgs<Real>& args);
+template <class Real>
 void check(const MatrixProductArgs<Real>& args);
 
 namespace cpu {
@@ -69,6 +104,12 @@ template <class Real>
 void gated_mix(const GatedMixArgs<Real>& args);
 template <class Real>
 void gated_mix_backward(const GatedMixBackwardArgs<Real>& args);
+template <class Real>
+void select(const SelectArgs<Real>& args);
+template <class Real>
+void clamp(const ClampArgs<Real>& args);
+template <class Real>
+void clamp_backward(const ClampBackwardArgs<Real>& args);
 template <class Real>
 void matrix_product(const MatrixProductArgs<Real>& args);
 }  // namespace cpu

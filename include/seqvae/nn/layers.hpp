@@ -48,6 +48,30 @@ class Mlp {
   bool activate_last_ = false;
 };
 
+/// torch.nn.LayerNorm(D): (x - mean) / sqrt(variance + epsilon) (.) weight + bias over the columns.
+class LayerNorm {
+ public:
+  LayerNorm() = default;
+  LayerNorm(ParameterTable& table, const std::string& name, std::int64_t D, double epsilon = 1e-5);
+  Var operator()(Step& s, const Var& x) const;
+
+ private:
+  std::int32_t weight_ = -1, bias_ = -1;
+  double epsilon_ = 1e-5;
+};
+
+/// torch.nn.RMSNorm(D, eps): x / sqrt(mean square + epsilon) (.) weight.
+class RmsNorm {
+ public:
+  RmsNorm() = default;
+  RmsNorm(ParameterTable& table, const std::string& name, std::int64_t D, double epsilon = 1e-5);
+  Var operator()(Step& s, const Var& x) const;
+
+ private:
+  std::int32_t weight_ = -1;
+  double epsilon_ = 1e-5;
+};
+
 /// torch.nn.GRUCell: weight_ih [3H][in], weight_hh [3H][H], bias_ih, bias_hh; gates r, z, n.
 class GruCell {
  public:

@@ -89,6 +89,32 @@ def likelihoods():
     return result
 
 
+def normalizations():
+    x = (2 * torch.randn(ROWS, D) + 1).requires_grad_()
+    result = {"layer": case({"x": x}, {"y": F.layer_norm(x, (D,), eps=1e-3)})}
+    x = (2 * torch.randn(ROWS, D) + 1).requires_grad_()
+    result["rms"] = case({"x": x}, {"y": F.rms_norm(x, (D,), eps=1e-3)})
+    return result
+
+
+def categories():
+    """Two groups of D classes; the draw is one-hot of given classes, straight through to p."""
+    logits, classes = randn(ROWS, 2 * D), torch.tensor([[2, 0], [4, 4], [1, 3]])
+    p = torch.softmax(logits.view(ROWS, 2, D), -1)
+    result = {"softmax": case({"logits": logits}, {"p": p})}
+    straight = F.one_hot(classes, D).double() + p - p.detach()
+    result["straight_through"] = case({"logits": logits}, {"y": straight})
+    q, p = randn(ROWS, 2 * D), randn(ROWS, 2 * D)
+    kl = kl_divergence(Categorical(logits=q.view(ROWS, 2, D)), Categorical(logits=p.view(ROWS, 2, D)))
+    result["kl"] = case({"logits_q": q, "logits_p": p}, {"kl_sum": kl.sum(1)})
+    return result
+
+
+def bounds():
+    x = (2 * torch.randn(ROWS, D)).requires_grad_()
+    return case({"x": x}, {"y": x.clamp(-0.7, 1.2)})
+
+
 def cells():
     """After their products; LSTMCell's weights are the identity, so that it sees a itself. GRUCell
     makes q of h alone, so gradients by q are the equations'; gru_module is the cell itself."""
@@ -144,7 +170,9 @@ def optimisers():
 def main():
     reference = {"rows": ROWS, "D": D, "activations": activations(), "heads": heads(),
                  "gaussians": gaussians(), "likelihoods": likelihoods(), "cells": cells(),
-                 "gru_module": gru_module(), "optimisers": optimisers()}
+                 "gru_module": gru_module(), "optimisers": optimisers(),
+                 "normalizations": normalizations(), "categories": categories(),
+                 "bounds": bounds()}
     path = pathlib.Path(__file__).parents[1] / "row_contracts.json"
     path.write_text(json.dumps(reference) + "\n")
 
