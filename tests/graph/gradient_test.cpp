@@ -156,5 +156,38 @@ TEST(StraightThrough, HandsTheGradientOfADrawToItsProbabilities) {
   }
 }
 
+/// Whether dropout acts is the trace's; the places that draw are numbered alike.
+TEST(Dropout, ActsInTrainingAlone) {
+  const auto scan = [](bool training) {
+    ScanOptions options;
+    options.trace.dropout = training;
+    ParameterTable table;
+    return small_step(
+               "dropped",
+               [](ParameterTable& p) {
+                 const nn::Linear f(p, "f", kControls, 4);
+                 return [=](Step& s) {
+                   const Var mu = dropout(s, f(s, s.input("controls")), 0.5);
+                   const Gaussian q{slice(s, mu, 0, kX), zeros(s, kX)};
+                   score(s, s.latent("z", standard_normal(s, kX), q));
+                 };
+               },
+               options)
+        .build(table, true);
+  };
+  const auto sites = [](const Scan& scan, Op op) {
+    std::vector<std::uint32_t> found;
+    for (const Node& node : scan.graph.nodes) {
+      if (node.op == op) found.push_back(node.site);
+    }
+    return found;
+  };
+  EXPECT_THAT(sites(scan(true), Op::dropout), testing::ElementsAre(0, 0));  // and its gradient
+  EXPECT_THAT(sites(scan(false), Op::dropout), testing::IsEmpty());
+  for (const bool training : {true, false}) {
+    EXPECT_THAT(sites(scan(training), Op::gaussian_sample), testing::ElementsAre(1));
+  }
+}
+
 }  // namespace
 }  // namespace seqvae::test

@@ -52,6 +52,7 @@ void expect_updates(const json& c, int threads, std::int64_t accumulate) {
   TrainConfig config = train_config_of(c);
   config.accumulate = accumulate;
   TrainStep<double> step(*run.model, config, {}, pool);
+  EXPECT_TRUE(step.scan_options().trace.dropout);
   Checkpoint<double> state{run.values, {}, {}, {}};
   state.m.assign(run.values.size(), 0), state.v.assign(run.values.size(), 0);
   std::int64_t rows = 0;
