@@ -109,40 +109,21 @@ void dense(const DenseArgs<Real>& a) {
   }
 }
 
-// Here rows are summed over: a block of them is K of the inner loops, columns of x are its panels
-// where they lie, and grad_y, transposed, its rows.
 template <class Real>
 void dense_weight_gradient(const DenseWeightGradientArgs<Real>& a) {
   check(a);
-  constexpr std::int64_t kSummed = 256, kRows = 160, kColumns = kPanelColumns<Real>;
   if (a.grad_bias != nullptr && !a.accumulate) std::fill_n(a.grad_bias, a.N, Real{0});
   if (a.M == 0 && !a.accumulate) {
     for (std::int64_t n = 0; n < a.N; ++n) std::fill_n(a.grad_W[n], a.K, Real{0});
   }
-  alignas(64) Real last_panel[kSummed * kColumns];
-  for (std::int64_t row = 0; row < a.M; row += kSummed) {
-    PanelProduct<Real> p;
-    p.K = std::min(kSummed, a.M - row);
-    for (std::int64_t n = 0; n < a.N; n += kRows) {
-      p.rows = std::min(kRows, a.N - n);
-      p.x = {a.grad_y[row] + n, a.grad_y.stride};
-      if (a.grad_bias != nullptr) add_column_sums(p.K, p.rows, p.x, a.grad_bias + n);
-      for (std::int64_t k = 0; k < a.K; k += kColumns) {
-        p.columns = std::min(kColumns, a.K - k);
-        p.panel = a.x[row] + k;
-        p.width = a.x.stride;
-        if (p.columns < kColumns) {  // whole vectors would reach past the last row
-          p.width = panel_width<Real>(a.K, k / kColumns);
-          p.panel = last_panel;
-          for (std::int64_t r = 0; r < p.K; ++r) {
-            std::copy_n(a.x[row + r] + k, p.columns, last_panel + r * p.width);
-          }
-        }
-        p.y = {a.grad_W[n] + k, a.grad_W.stride};
-        if (a.accumulate || row > 0) p.addend = p.y;
-        transposed_product(p);
-      }
-    }
+  for (std::int64_t row = 0; row < a.M; row += kSummedRows) {
+    OuterProducts<Real> p;
+    p.summed = std::min(kSummedRows, a.M - row), p.N = a.N, p.K = a.K;
+    p.a = {a.grad_y[row], a.grad_y.stride}, p.x = {a.x[row], a.x.stride};
+    p.y = a.grad_W;
+    if (a.accumulate || row > 0) p.addend = p.y;
+    if (a.grad_bias != nullptr) add_column_sums(p.summed, a.N, p.a, a.grad_bias);
+    outer_products(p);
   }
 }
 

@@ -3,6 +3,8 @@
 // architecture knows and chosen at run time (Highway).
 #include "host/cpu/product.hpp"
 
+#include <algorithm>
+
 // Tiles are arrays of vectors, so vectors must have a size when compiled.
 #define HWY_DISABLED_TARGETS \
   (HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
@@ -27,8 +29,6 @@ constexpr int kMostRows = 5;
 // The next tile's rows of x, which follow this one's where rows are dense, are fetched meanwhile.
 //
 // How far ahead of its use a packed panel is fetched: 2 KiB hide L3's latency (measured).
-// Transposed, both operands lie in rows far apart, which the hardware does not foresee: the rows
-// after the last are fetched to L2, for they are the next block's.
 constexpr std::size_t kPrefetchBytes = 2048;
 
 template <class D, class Real = hn::TFromD<D>>
@@ -71,8 +71,9 @@ HWY_INLINE hn::Vec<D> bias_of(D d, const Real* bias, std::int64_t columns) {
   return load_first(d, bias, columns);
 }
 
-// kRows rows from row0, kVectors vectors of columns from column0.
-template <int kRows, int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
+// kRows rows from row0, kVectors vectors of columns from column0. kTiled: x stands packed tile
+// after tile, each [K][kRows].
+template <int kRows, int kVectors, bool kTiled, class D, class Real = hn::TFromD<D>>
 HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t column0) {
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   hn::Vec<D> sums[kRows][kVectors];
@@ -84,7 +85,7 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
   }
   HWY_UNROLL(10)
   for (int r = 0; r < kRows; ++r) {
-    x[r] = kTransposed ? p.x.data + row0 + r : p.x[row0 + r];
+    x[r] = kTiled ? p.x.data + row0 * p.K + r : p.x[row0 + r];
     HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) {
       sums[r][v] = sums[0][v];
@@ -99,22 +100,17 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
     HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) {
       w[v] = hn::LoadU(d, panel + v * lanes);
-      const Real* later =
-          panel + v * lanes +
-          (kTransposed ? p.K * p.width : static_cast<std::int64_t>(kPrefetchBytes / sizeof(Real)));
-      __builtin_prefetch(later, 0, kTransposed ? 2 : 3);
+      if (!kTiled) __builtin_prefetch(panel + v * lanes + kPrefetchBytes / sizeof(Real));
     }
     panel += p.width;
     HWY_UNROLL(10)
     for (int r = 0; r < kRows; ++r) {
-      // Transposed, one pointer serves: the rows stand side by side.
-      const auto factor = hn::Set(d, kTransposed ? x[0][r] : x[r][k]);
+      const auto factor = hn::Set(d, kTiled ? x[0][r] : x[r][k]);
       HWY_UNROLL(2)
       for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(factor, w[v], sums[r][v]);
     }
-    if (kTransposed) {
-      __builtin_prefetch(x[0] + p.K * p.x.stride, 0, 2);
-      x[0] += p.x.stride;
+    if (kTiled) {
+      x[0] += kRows;
     } else {
       __builtin_prefetch(x[kRows - 1] + p.x.stride + k * kRows);
     }
@@ -132,55 +128,108 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
   }
 }
 
-template <int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
+template <int kVectors, bool kTiled, class D, class Real = hn::TFromD<D>>
 void tile_of(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t rows,
              std::int64_t column0) {
   static_assert(kMostRows == 5 || kMostRows == 10);
   switch (rows) {
     case 1:
-      return tile<1, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<1, kVectors, kTiled>(d, p, row0, column0);
     case 2:
-      return tile<2, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<2, kVectors, kTiled>(d, p, row0, column0);
     case 3:
-      return tile<3, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<3, kVectors, kTiled>(d, p, row0, column0);
     case 4:
-      return tile<4, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<4, kVectors, kTiled>(d, p, row0, column0);
     case 5:
-      return tile<5, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<5, kVectors, kTiled>(d, p, row0, column0);
 #if HWY_TARGET <= HWY_AVX3
     case 6:
-      return tile<6, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<6, kVectors, kTiled>(d, p, row0, column0);
     case 7:
-      return tile<7, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<7, kVectors, kTiled>(d, p, row0, column0);
     case 8:
-      return tile<8, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<8, kVectors, kTiled>(d, p, row0, column0);
     case 9:
-      return tile<9, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<9, kVectors, kTiled>(d, p, row0, column0);
     case 10:
-      return tile<10, kVectors, kTransposed>(d, p, row0, column0);
+      return tile<10, kVectors, kTiled>(d, p, row0, column0);
 #endif
   }
 }
 
 // Rows in tiles of equal height, as nearly as may be.
-template <int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
+template <int kVectors, bool kTiled, class D, class Real = hn::TFromD<D>>
 void columns_of(D d, const PanelProduct<Real>& p, std::int64_t column0) {
   const std::int64_t tiles = (p.rows + kMostRows - 1) / kMostRows;
   for (std::int64_t t = 0; t < tiles; ++t) {
     const std::int64_t begin = p.rows * t / tiles, end = p.rows * (t + 1) / tiles;
-    tile_of<kVectors, kTransposed>(d, p, begin, end - begin, column0);
+    tile_of<kVectors, kTiled>(d, p, begin, end - begin, column0);
   }
 }
 
-template <bool kTransposed, class Real>
+template <bool kTiled, class Real>
 void product(const PanelProduct<Real>& p) {
   const hn::CappedTag<Real, 64 / sizeof(Real)> d;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t column = 0; column < p.columns; column += 2 * lanes) {
     if (p.width - column >= 2 * lanes) {
-      columns_of<2, kTransposed>(d, p, column);
+      columns_of<2, kTiled>(d, p, column);
     } else {
-      columns_of<1, kTransposed>(d, p, column);
+      columns_of<1, kTiled>(d, p, column);
+    }
+  }
+}
+
+// Columns begin .. end of a, tile after tile as columns_of makes them, each [summed][its columns].
+template <class Real>
+void pack_tiles(const OuterProducts<Real>& p, std::int64_t begin, std::int64_t end, Real* packed) {
+  const hn::CappedTag<Real, 64 / sizeof(Real)> d;
+  const std::int64_t columns = end - begin, tiles = (columns + kMostRows - 1) / kMostRows;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t t = 0; t < tiles; ++t) {
+    const std::int64_t first = columns * t / tiles, height = columns * (t + 1) / tiles - first;
+    Real* to = packed + first * p.summed;
+    for (std::int64_t r = 0; r < p.summed; ++r, to += height) {
+      const Real* from = p.a[r] + begin + first;
+      for (std::int64_t c = 0; c < height; c += lanes) {
+        // Whole vectors: what is written too much is written over by what comes next.
+        hn::StoreU(load_first(d, from + c, std::min(lanes, height - c)), d, to + c);
+      }
+    }
+  }
+}
+
+// Both operands are packed, a in blocks of columns, x a panel at a time: they lie in rows far
+// apart, which the hardware does not foresee.
+template <class Real>
+void sum_outer_products(const OuterProducts<Real>& p) {
+  constexpr std::int64_t kBlock = 160, kSlack = 64 / sizeof(Real), kColumns = kPanelColumns<Real>;
+  const hn::CappedTag<Real, 64 / sizeof(Real)> d;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  alignas(64) Real tiles[kBlock * kSummedRows + kSlack];
+  alignas(64) Real panel[kSummedRows * kColumns];
+  for (std::int64_t n = 0; n < p.N; n += kBlock) {
+    PanelProduct<Real> one;
+    one.rows = std::min(kBlock, p.N - n), one.K = p.summed;
+    pack_tiles(p, n, n + one.rows, tiles);
+    one.x = {tiles, 0}, one.panel = panel;
+    for (std::int64_t k = 0; k < p.K; k += kColumns) {
+      one.width = panel_width<Real>(p.K, k / kColumns);
+      one.columns = std::min(one.width, p.K - k);
+      for (std::int64_t r = 0; r < p.summed; ++r) {
+        for (std::int64_t c = 0; c < one.width; c += lanes) {
+          const std::int64_t some = std::min(lanes, one.columns - c);
+          const Real* from = p.x[r] + k + c;
+          hn::Store(some == lanes ? hn::LoadU(d, from)
+                    : some > 0    ? load_first(d, from, some)
+                                  : hn::Zero(d),
+                    d, panel + r * one.width + c);
+        }
+      }
+      one.y = {p.y[n] + k, p.y.stride};
+      if (p.addend) one.addend = {p.addend[n] + k, p.addend.stride};
+      product<true>(one);
     }
   }
 }
@@ -224,8 +273,8 @@ void columns_double(std::int64_t rows, std::int64_t columns, Rows<const double> 
 }
 void panel_float(const PanelProduct<float>& p) { product<false>(p); }
 void panel_double(const PanelProduct<double>& p) { product<false>(p); }
-void transposed_float(const PanelProduct<float>& p) { product<true>(p); }
-void transposed_double(const PanelProduct<double>& p) { product<true>(p); }
+void outer_float(const OuterProducts<float>& p) { sum_outer_products(p); }
+void outer_double(const OuterProducts<double>& p) { sum_outer_products(p); }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace seqvae::cpu
@@ -238,8 +287,8 @@ HWY_EXPORT(columns_float);
 HWY_EXPORT(columns_double);
 HWY_EXPORT(panel_float);
 HWY_EXPORT(panel_double);
-HWY_EXPORT(transposed_float);
-HWY_EXPORT(transposed_double);
+HWY_EXPORT(outer_float);
+HWY_EXPORT(outer_double);
 
 void add_column_sums(std::int64_t rows, std::int64_t columns, Rows<const float> x, float* sums) {
   HWY_DYNAMIC_DISPATCH(columns_float)(rows, columns, x, sums);
@@ -249,10 +298,8 @@ void add_column_sums(std::int64_t rows, std::int64_t columns, Rows<const double>
 }
 void panel_product(const PanelProduct<float>& p) { HWY_DYNAMIC_DISPATCH(panel_float)(p); }
 void panel_product(const PanelProduct<double>& p) { HWY_DYNAMIC_DISPATCH(panel_double)(p); }
-void transposed_product(const PanelProduct<float>& p) { HWY_DYNAMIC_DISPATCH(transposed_float)(p); }
-void transposed_product(const PanelProduct<double>& p) {
-  HWY_DYNAMIC_DISPATCH(transposed_double)(p);
-}
+void outer_products(const OuterProducts<float>& p) { HWY_DYNAMIC_DISPATCH(outer_float)(p); }
+void outer_products(const OuterProducts<double>& p) { HWY_DYNAMIC_DISPATCH(outer_double)(p); }
 
 }  // namespace seqvae::cpu
 #endif

@@ -35,9 +35,23 @@ struct PanelProduct {
 void panel_product(const PanelProduct<float>& product);
 void panel_product(const PanelProduct<double>& product);
 
-/// The same where x stands transposed, x.data[k * x.stride + r], and the panel has any alignment.
-void transposed_product(const PanelProduct<float>& product);
-void transposed_product(const PanelProduct<double>& product);
+/// Rows at most that are summed over by one outer_products.
+inline constexpr std::int64_t kSummedRows = 256;
+
+///     y[i][j] = sum_r a[r][i] x[r][j] + addend[i][j]
+/// Each element is one chain of fused multiply-adds in order of r, then one sum.
+template <class Real>
+struct OuterProducts {
+  std::int64_t summed = 0;  // rows of a and x; 1 .. kSummedRows
+  std::int64_t N = 0, K = 0;
+  Rows<const Real> a;       // [summed][N]
+  Rows<const Real> x;       // [summed][K]
+  Rows<const Real> addend;  // [N][K]  optional; may be y
+  Rows<Real> y;             // out [N][K]
+};
+
+void outer_products(const OuterProducts<float>& products);
+void outer_products(const OuterProducts<double>& products);
 
 /// sums[c] += sum_r x[r][c], c < columns.
 void add_column_sums(std::int64_t rows, std::int64_t columns, Rows<const float> x, float* sums);
