@@ -1,276 +1,143 @@
-// The filter in reverse mode. With lambda and Lambda the gradients with respect to the mean and the
-// covariance (Lambda symmetric), one observed component back is
-//
-//     v_ = k.lambda - kappa v / f,  f_ = -(k.lambda) v / f + k.Lambda k + kappa/2 (v^2/f^2 - 1/f)
-//     w_ = lambda v / f - 2 Lambda k + f_ c
-//     c_ = P w_ + f_ w - v_ m,  lambda -= v_ c,  Lambda += (w_ c^T + c w_^T) / 2
-//
-// and one prediction back, where Q_ = Lambda, b_ = lambda:
-//
-//     A_ = lambda m^T + 2 Lambda A P,  lambda = A^T lambda,  Lambda = A^T Lambda A.
-//
-// Of the log-likelihood alone lambda = kappa r and Lambda = kappa/2 (r r^T - N), with the
-// smoother's r and N. While diffuse these go on given omega (kalman_replay.hpp), and the gradient
-// is the expectation over omega of that given omega (Fisher's identity), where r moves with it by
-// -N F.
-#include "host/cpu/kalman_replay.hpp"
+// The filter in reverse mode, backward in time (kalman_gradient.hpp has a step's part).
+#include "host/cpu/kalman_gradient.hpp"
 
 namespace seqvae {
 namespace {
 
 using cpu::kalman::Arena;
-using cpu::kalman::Moments;
+using cpu::kalman::BackwardScratch;
+using cpu::kalman::SettledSums;
 
+/// The constants of steps like t, of kappa = 1, and z, from r and N after the observation of t.
 template <class Real>
-struct BackwardScratch {
-  cpu::kalman::Replay<Real> replay;
-  Moments<Real> before;
-  Real *lambda, *Lambda;
-  Real *r, *N, *NF;  // while diffuse
-  Real *w, *q, *x, *product, *second;
-  Real *grad_c, *grad_e, *grad_h;  // [m][n], [m], [m] of the independent components
-  Real *S = nullptr, *solved = nullptr, *root = nullptr;  // [m][m]  full R
-
-  BackwardScratch(const KalmanBackwardArgs<Real>& a, Arena& arena)
-      : replay(a.model, a.data, a.filtered, true, arena),
-        before(a.model.n, a.model.diffuse != nullptr, arena) {
-    const std::int64_t n = a.model.n, m = a.model.m;
-    for (Real** p : {&lambda, &w, &q, &x, &r}) *p = arena.take<Real>(n);
-    for (Real** p : {&Lambda, &product, &second, &N, &NF}) *p = arena.take<Real>(n * n);
-    grad_c = arena.take<Real>(m * n);
-    grad_e = arena.take<Real>(m);
-    grad_h = arena.take<Real>(m);
-    if (a.model.diagonal_R) return;
-    for (Real** p : {&S, &solved, &root}) *p = arena.take<Real>(m * m);
-  }
-};
-
-/// Component i of a step back, kappa the gradient of its log-likelihood.
-template <class Real>
-void step_back(std::int64_t n, std::int64_t i, Real kappa, BackwardScratch<Real>& s) {
-  using cpu::axpy, cpu::dot;
-  const auto u = s.replay.update(i);
-  const Real* c = s.replay.c(i);
-  const Real kl = dot(n, u.k, s.lambda), ratio = u.v / u.f;
-  cpu::symmetric_multiply(n, s.Lambda, u.k, s.q);
-  const Real grad_v = kl - kappa * ratio;
-  const Real grad_f = dot(n, u.k, s.q) - kl * ratio + kappa / 2 * (ratio * ratio - 1 / u.f);
-  for (std::int64_t j = 0; j < n; ++j) s.w[j] = s.lambda[j] * ratio - 2 * s.q[j] + grad_f * c[j];
-  Real* grad_c = s.grad_c + i * n;
-  cpu::symmetric_multiply(n, s.replay.covariance(i), s.w, grad_c);
-  axpy(n, grad_f, u.w, grad_c);
-  axpy(n, -grad_v, s.replay.mean(i), grad_c);
-  axpy(n, -grad_v, c, s.lambda);
-  for (std::int64_t j = 0; j < n; ++j) s.w[j] /= 2;
-  cpu::add_symmetric(n, s.w, c, s.Lambda);
-  s.grad_e[i] = grad_v;
-  s.grad_h[i] = grad_f;
+void begin_settled(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
+                   BackwardScratch<Real>& s) {
+  const RowLayout& layout = a.data.layout;
+  const std::int64_t n = a.model.n, row = cpu::kalman::row_of(layout, t, b);
+  SettledSums<Real>& sums = s.sums;
+  std::copy_n(a.filtered.mean[row], n, sums.z);
+  cpu::add_multiply_vector(n, n, a.filtered.covariance[row], s.r, sums.z);
+  sums.clear(n, a.model.m, sums.sums);
+  sums.clear(n, a.model.m, sums.constants);
+  KalmanBackwardArgs<Real> constant = a;
+  constant.grad = {};
+  constant.grad.A = sums.constants.A, constant.grad.Q = sums.constants.Q;
+  constant.grad.C = sums.constants.C, constant.grad.R = sums.constants.R;
+  std::copy_n(s.r, n, sums.r);
+  std::copy_n(s.N, n * n, sums.N);
+  std::fill_n(s.r, n, Real(0));
+  s.replay.forget_innovations();
+  cpu::kalman::add_likelihood_step(constant, t, b, Real(1), s);
+  std::copy_n(sums.r, n, s.r);
+  std::copy_n(sums.N, n * n, s.N);
 }
 
-/// The same while diffuse. With g = v / f - k.r, which moves with omega by g_o = F'^T N k - a / f
-/// (F' after the component), and z = m + P r, which moves by E = F - P N F':
-///
-///     e_ = -g,  h_ = 1/2 (g^2 + |g_o|^2 - 1/f - k.N k),  c_ = g z + E g_o + P N k + 2 h_ w
+/// Step t by the map of settled covariances, into the sums.
 template <class Real>
-void step_back_diffuse(std::int64_t n, std::int64_t i, Real kappa, BackwardScratch<Real>& s) {
-  using cpu::add_multiply_vector, cpu::axpy, cpu::dot, cpu::transposed_multiply_vector;
-  const auto u = s.replay.update(i);
-  const std::int64_t dims = s.replay.predicted().q;
-  const Real *c = s.replay.c(i), *F = s.replay.factor(i);
-  const Real g = u.v / u.f - dot(n, u.k, s.r);
-  cpu::symmetric_multiply(n, s.N, u.k, s.q);
-  const Real kNk = dot(n, u.k, s.q);
-  Real* g_o = s.product;
-  transposed_multiply_vector(n, dims, F, s.q, g_o);
-  axpy(dims, -kNk - 1 / u.f, u.a, g_o);
-  const Real grad_h = (g * g + dot(dims, g_o, g_o) - 1 / u.f - kNk) / 2;
-  // c_ = g m + F g_o + P (g r + N k - N F' g_o) + 2 h_ w, where F' g_o = F g_o - k (a.g_o).
-  Real* grad_c = s.grad_c + i * n;
-  cpu::multiply_vector(n, dims, F, g_o, grad_c);
-  for (std::int64_t j = 0; j < n; ++j) s.w[j] = grad_c[j] - u.k[j] * dot(dims, u.a, g_o);
-  cpu::symmetric_multiply(n, s.N, s.w, s.x);
-  for (std::int64_t j = 0; j < n; ++j) s.x[j] = g * s.r[j] + s.q[j] - s.x[j];
-  add_multiply_vector(n, n, s.replay.covariance(i), s.x, grad_c);
-  axpy(n, g, s.replay.mean(i), grad_c);
-  axpy(n, 2 * grad_h, u.w, grad_c);
-  for (std::int64_t j = 0; j < n; ++j) grad_c[j] *= kappa;
-  s.grad_e[i] = -kappa * g;
-  s.grad_h[i] = kappa * grad_h;
-  // r = r + g c, N = L^T N L + c c^T / f.
-  axpy(n, g, c, s.r);
-  for (std::int64_t j = 0; j < n; ++j) s.q[j] = (kNk + 1 / u.f) / 2 * c[j] - s.q[j];
-  cpu::add_symmetric(n, c, s.q, s.N);
-}
-
-/// The gradient of a full R, by the innovations v of all components at once: y - C z - .. = W v
-/// with W = L U unit lower triangular, U_ij = c_i.k_j, Cov(v) = diag(f), and m + sum_i k_i v_i
-/// after them. With lambda and Lambda after the observation dR = W^-T M W^-1,
-///
-///     M_ij = k_i.Lambda k_j - (k_i.lambda v_j / f_j + k_j.lambda v_i / f_i) / 2
-///            + kappa/2 (v_i v_j / (f_i f_j) - [i = j] / f_i)
-///
-/// and while diffuse, with g and g_o as in step_back_diffuse but r, N and F' after the observation,
-/// M_ij = kappa/2 (g_i g_j + g_oi.g_oj - k_i.N k_j - [i = j] / f_i). By way of L and h, whose small
-/// entries have few digits, R nearly singular would leave it none.
-template <class Real>
-void add_full_noise(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, bool diffuse,
-                    Real kappa, BackwardScratch<Real>& s) {
-  using cpu::dot;
-  const std::int64_t n = a.model.n, m = a.model.m, k = s.replay.count();
+void add_settled_step(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, Real kappa,
+                      BackwardScratch<Real>& s) {
+  const RowLayout& layout = a.data.layout;
+  const std::int64_t n = a.model.n, m = a.model.m;
+  SettledSums<Real>& sums = s.sums;
+  const auto& constants = sums.constants;
   const auto& observation = s.replay.observation();
-  const Moments<Real>& after = s.replay.updated();
-  Real *W = s.root, *M = s.S, *of_mean = s.grad_e, *of_delta = s.grad_c;  // not yet in use
-  for (std::int64_t i = 0; i < k; ++i) {
+  const Real *seen = s.settled.u(), *r = s.settled.r_predicted();
+  cpu::kalman::add_residual(a, t, b, -kappa, seen, observation);
+  cpu::kalman::add_state_inputs(a, t, b, kappa, r);
+  std::fill_n(sums.u, m, Real(0));
+  for (std::int64_t i = 0; i < observation.count(); ++i) sums.u[observation.index(i)] = seen[i];
+  if (a.grad.C) cpu::add_outer(m, n, sums.u, sums.z, constants.C, sums.sums.C);
+  for (std::int64_t i = 0; i < m; ++i) sums.half[i] = sums.u[i] / 2;
+  if (a.grad.R && !a.model.diagonal_R) {
+    cpu::add_outer(m, m, sums.half, sums.u, constants.R, sums.sums.R);
+  } else if (a.grad.R) {
+    for (std::int64_t i = 0; i < m; ++i) {
+      sums.sums.R[i] += sums.half[i] * sums.u[i] + constants.R[i];
+    }
+  }
+  for (std::int64_t i = 0; i < n; ++i) sums.half[i] = r[i] / 2;
+  if (a.grad.Q) cpu::add_outer(n, n, sums.half, r, constants.Q, sums.sums.Q);
+  std::copy_n(a.filtered.mean[cpu::kalman::row_of(layout, t - 1, b)], n, sums.z);
+  cpu::axpy(n, Real(1), s.settled.Pr(), sums.z);
+  if (a.grad.A) cpu::add_outer(n, n, r, sums.z, constants.A, sums.sums.A);
+}
+
+/// The sums of settled steps, of which t is one, go where gradients go.
+template <class Real>
+void end_settled(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, Real kappa,
+                 BackwardScratch<Real>& s) {
+  const std::int64_t n = a.model.n, m = a.model.m;
+  const auto& sums = s.sums.sums;
+  const auto add = [&](const StepArray<Real>& to, const Real* sum, std::int64_t count) {
+    if (to) cpu::axpy(count, kappa, sum, cpu::kalman::at(to, a.data.layout, t, b));
+  };
+  add(a.grad.A, sums.A, n * n);
+  add(a.grad.Q, sums.Q, n * n);
+  add(a.grad.C, sums.C, m * n);
+  add(a.grad.R, sums.R, a.model.diagonal_R ? m : m * m);
+  s.settled.leave();
+}
+
+/// Steps back of a sequence's log-likelihood times kappa whose covariances have settled, N with
+/// them: from t, with r and N after its observation, as far as they go. \return the next step
+template <class Real>
+std::int64_t add_settled_steps(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
+                               Real kappa, BackwardScratch<Real>& s) {
+  const std::int64_t n = a.model.n;
+  begin_settled(a, t, b, s);
+  for (; s.replay.same_at(t, b); --t) {
+    s.settled.step(t, b, s.r, s.replay);
+    add_settled_step(a, t, b, kappa, s);
+    std::copy_n(s.settled.r(), n, s.r);
+  }
+  end_settled(a, t + 1, b, kappa, s);
+  return t;
+}
+
+/// The gradient of a sequence's log-likelihood times kappa, while diffuse, from r and N after the
+/// observation of the last diffuse step on.
+template <class Real>
+void backward_diffuse(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, Real kappa,
+                      BackwardScratch<Real>& s) {
+  s.replay.enter_diffuse(t, b, s.r, s.N);
+  for (; t >= 0; --t) {
+    s.replay.run(t, b);
+    cpu::kalman::add_likelihood_step(a, t, b, kappa, s);
+    if (t == 0) break;
+    cpu::kalman::go_back(a.model.n, cpu::kalman::at(a.model.A, a.data.layout, t, b), s.r, s.N, s);
+  }
+}
+
+/// r and N from lambda and Lambda, and back.
+template <class Real>
+void to_r(std::int64_t n, Real kappa, BackwardScratch<Real>& s) {
+  for (std::int64_t i = 0; i < n; ++i) s.r[i] = s.lambda[i] / kappa;
+  for (std::int64_t i = 0; i < n * n; ++i) {
+    s.N[i] = s.r[i / n] * s.r[i % n] - 2 * s.Lambda[i] / kappa;
+  }
+}
+template <class Real>
+void to_lambda(std::int64_t n, Real kappa, BackwardScratch<Real>& s) {
+  for (std::int64_t i = 0; i < n; ++i) s.lambda[i] = kappa * s.r[i];
+  for (std::int64_t i = 0; i < n * n; ++i) {
+    s.Lambda[i] = kappa / 2 * (s.r[i / n] * s.r[i % n] - s.N[i]);
+  }
+}
+
+/// N goes back over a step whose gains are those of the step after.
+template <class Real>
+void follow_N(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
+              BackwardScratch<Real>& s) {
+  const std::int64_t n = a.model.n;
+  s.settled.before_step(s.N);
+  for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
     const auto u = s.replay.update(i);
-    const Real ratio = u.v / u.f;
-    of_mean[i] = diffuse ? ratio - dot(n, u.k, s.r) : dot(n, u.k, s.lambda);
-    cpu::symmetric_multiply(n, diffuse ? s.N : s.Lambda, u.k, s.q);
-    if (diffuse) {
-      cpu::transposed_multiply_vector(n, after.q, after.X, s.q, of_delta + i * n);
-      cpu::axpy(after.q, -1 / u.f, u.a, of_delta + i * n);
-    }
-    for (std::int64_t j = 0; j <= i; ++j) {
-      const auto other = s.replay.update(j);
-      const Real kk = dot(n, other.k, s.q), other_ratio = other.v / other.f;
-      Real value = diffuse ? kappa / 2 *
-                                 (of_mean[i] * of_mean[j] - kk +
-                                  dot(after.q, of_delta + i * n, of_delta + j * n))
-                           : kk - (of_mean[i] * other_ratio + of_mean[j] * ratio) / 2 +
-                                 kappa / 2 * ratio * other_ratio;
-      if (i == j) value -= kappa / (2 * u.f);
-      M[i * k + j] = M[j * k + i] = value;
-    }
+    cpu::kalman::step_back_N(n, s.replay.c(i), u, s.N, s.q);
   }
-  const Real* L = observation.L();
-  for (std::int64_t j = 0; j < k; ++j) {  // W = L U, a column at a time
-    const Real* gain = s.replay.update(j).k;
-    for (std::int64_t i = j + 1; i < k; ++i) W[i * k + j] = dot(n, observation.c(i), gain);
-    for (std::int64_t i = k - 1; i > j; --i) {
-      for (std::int64_t p = j + 1; p < i; ++p) W[i * k + j] += L[i * k + p] * W[p * k + j];
-      W[i * k + j] += L[i * k + j];
-    }
-  }
-  for (int side = 0; side < 2; ++side) {  // M = W^-T M, turned, twice: W^-T M W^-1
-    for (std::int64_t i = k - 1; i > 0; --i) {
-      for (std::int64_t j = 0; j < i; ++j) cpu::axpy(k, -W[i * k + j], M + i * k, M + j * k);
-    }
-    cpu::transpose(k, k, M, s.solved);
-    std::copy_n(s.solved, k * k, M);
-  }
-  Real* R = cpu::kalman::at(a.grad.R, a.data.layout, t, b);
-  for (std::int64_t i = 0; i < k; ++i) {
-    for (std::int64_t j = 0; j < k; ++j) {
-      R[observation.index(i) * m + observation.index(j)] += M[i * k + j];
-    }
-  }
-}
-
-/// From the independent components to C, y, d, D and a diagonal R: c = L^-1 C,
-/// e = L^-1 (y - d - D u).
-template <class Real>
-void add_observation(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
-                     BackwardScratch<Real>& s) {
-  const RowLayout& layout = a.data.layout;
-  const std::int64_t n = a.model.n, U = a.model.U, k = s.replay.count();
-  const auto& observation = s.replay.observation();
-  const KalmanGradient<Real>& g = a.grad;
-  const Real* L = observation.L();
-  if (g.R && L == nullptr) {
-    Real* R = cpu::kalman::at(g.R, layout, t, b);
-    for (std::int64_t i = 0; i < k; ++i) R[observation.index(i)] += s.grad_h[i];
-  }
-  if (L != nullptr) {  // c_ = L^-T c_, e_ = L^-T e_
-    for (std::int64_t i = k - 1; i > 0; --i) {
-      for (std::int64_t j = 0; j < i; ++j) {
-        const Real l = L[i * k + j];
-        s.grad_e[j] -= l * s.grad_e[i];
-        cpu::axpy(n, -l, s.grad_c + i * n, s.grad_c + j * n);
-      }
-    }
-  }
-  const std::int64_t row = cpu::kalman::row_of(layout, t, b);
-  for (std::int64_t i = 0; i < k; ++i) {
-    const std::int64_t j = observation.index(i);
-    if (g.C) cpu::axpy(n, Real(1), s.grad_c + i * n, cpu::kalman::at(g.C, layout, t, b) + j * n);
-    if (g.y) g.y[row][j] += s.grad_e[i];
-    if (g.observation_offset) {
-      cpu::kalman::at(g.observation_offset, layout, t, b)[j] -= s.grad_e[i];
-    }
-    if (g.D && U > 0) {
-      cpu::axpy(U, -s.grad_e[i], a.data.u[row], cpu::kalman::at(g.D, layout, t, b) + j * U);
-    }
-  }
-}
-
-/// What the prediction of step t, or the prior of t = 0, gets of lambda and Lambda.
-template <class Real>
-void add_transition(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, Real kappa,
-                    BackwardScratch<Real>& s) {
-  const RowLayout& layout = a.data.layout;
-  const std::int64_t n = a.model.n, nn = n * n, U = a.model.U;
-  const KalmanGradient<Real>& g = a.grad;
-  if (t == 0) {
-    const auto free = [&](std::int64_t i) {
-      return a.model.diffuse == nullptr || a.model.diffuse[i] == 0;
-    };
-    for (std::int64_t i = 0; i < n; ++i) {
-      if (!free(i)) continue;
-      if (g.m0) cpu::kalman::at(g.m0, layout, 0, b)[i] += s.lambda[i];
-      for (std::int64_t j = 0; g.P0 && j < n; ++j) {
-        if (free(j)) cpu::kalman::at(g.P0, layout, 0, b)[i * n + j] += s.Lambda[i * n + j];
-      }
-    }
-    return;
-  }
-  if (g.Q) cpu::axpy(nn, Real(1), s.Lambda, cpu::kalman::at(g.Q, layout, t, b));
-  if (g.state_offset) {
-    cpu::axpy(n, Real(1), s.lambda, cpu::kalman::at(g.state_offset, layout, t, b));
-  }
-  if (g.B && U > 0) {
-    Real* B = cpu::kalman::at(g.B, layout, t, b);
-    const Real* u = a.data.u[cpu::kalman::row_of(layout, t, b)];
-    for (std::int64_t i = 0; i < n; ++i) cpu::axpy(U, s.lambda[i], u, B + i * U);
-  }
-  if (!g.A) return;
-  const Real* A = cpu::kalman::at(a.model.A, layout, t, b);
-  Real* grad_A = cpu::kalman::at(g.A, layout, t, b);
-  const bool diffuse = s.replay.diffuse(t, b);
-  s.replay.filtered_moments(t - 1, b, diffuse, s.before);
-  for (std::int64_t i = 0; i < n; ++i) cpu::axpy(n, s.lambda[i], s.before.m, grad_A + i * n);
-  cpu::multiply(n, n, n, A, s.before.P, s.product);
-  cpu::multiply(n, n, n, s.Lambda, s.product, s.second);
-  cpu::axpy(nn, Real(2), s.second, grad_A);
-  for (std::int64_t i = 0; diffuse && i < n; ++i) {  // Cov(r, m) = -N F F_before^T
-    for (std::int64_t j = 0; j < n; ++j) {
-      grad_A[i * n + j] -=
-          kappa * cpu::dot(s.before.q, s.NF + i * s.before.q, s.before.X + j * s.before.q);
-    }
-  }
-}
-
-/// The gradients lambda and Lambda of the predicted moments from r and N while diffuse:
-/// expectations of kappa r and kappa/2 (r r^T - N).
-template <class Real>
-void expect_over_omega(std::int64_t n, Real kappa, BackwardScratch<Real>& s) {
-  const Moments<Real>& predicted = s.replay.predicted();
-  cpu::multiply(n, n, predicted.q, s.N, predicted.X, s.NF);
-  for (std::int64_t i = 0; i < n; ++i) {
-    s.lambda[i] = kappa * s.r[i];
-    for (std::int64_t j = 0; j < n; ++j) {
-      s.Lambda[i * n + j] = kappa / 2 *
-                            (s.r[i] * s.r[j] - s.N[i * n + j] +
-                             cpu::dot(predicted.q, s.NF + i * predicted.q, s.NF + j * predicted.q));
-    }
-  }
-}
-
-/// r = A^T r, N = A^T N A; so lambda and Lambda go back as well.
-template <class Real>
-void go_back(std::int64_t n, const Real* A, Real* r, Real* N, BackwardScratch<Real>& s) {
-  cpu::transposed_multiply_vector(n, n, A, r, s.q);
-  std::copy_n(s.q, n, r);
-  cpu::transposed_congruence(n, A, N, s.product, s.replay.scratch());
-  std::copy_n(s.product, n * n, N);
+  const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, b);
+  cpu::transposed_congruence(n, A, s.N, s.product, s.replay.scratch());
+  std::copy_n(s.product, n * n, s.N);
+  s.settled.after_step(t, b, true, s.N, s.replay);
 }
 
 template <class Real>
@@ -278,37 +145,54 @@ void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
                        BackwardScratch<Real>& s) {
   const RowLayout& layout = a.data.layout;
   const std::int64_t n = a.model.n, nn = n * n, length = cpu::kalman::length_of(layout, b);
+  const KalmanGradient<Real>& g = a.grad;
   const auto weight = [&](std::int64_t t) {
     return a.grad_log_likelihood ? *a.grad_log_likelihood[cpu::kalman::row_of(layout, t, b)]
                                  : Real(1);
   };
-  if (a.model.diffuse != nullptr && (length == 0 || weight(0) == 0)) return;
+  bool likelihood_alone = !a.grad_mean && !a.grad_covariance;
+  for (std::int64_t t = 1; likelihood_alone && a.model.diffuse == nullptr && t < length; ++t) {
+    likelihood_alone = weight(t) == weight(0);
+  }
+  if (likelihood_alone && (length == 0 || weight(0) == 0)) return;
+  const bool may_settle =
+      likelihood_alone && g.A.step == 0 && g.Q.step == 0 && g.C.step == 0 && g.R.step == 0;
   std::fill_n(s.lambda, n, Real(0));
   std::fill_n(s.Lambda, nn, Real(0));
+  s.replay.forget();
+  s.settled.start();
+  bool follows_N = false;  // since step t + 1 or later each step's gains are those of the one after
   for (std::int64_t t = length - 1; t >= 0; --t) {
+    const Real kappa = weight(a.model.diffuse != nullptr ? 0 : t);
+    if (t == s.replay.last_diffuse(b)) {
+      to_r(n, kappa, s);
+      return backward_diffuse(a, t, b, kappa, s);
+    }
+    const bool same = may_settle && s.replay.same_at(t, b);
+    if (same && follows_N && s.settled.settled() && s.settled.map(t, b, s.replay)) {
+      for (std::int64_t i = 0; i < n; ++i) s.r[i] = s.lambda[i] / kappa;
+      t = add_settled_steps(a, t, b, kappa, s) + 1;
+      to_lambda(n, kappa, s);
+      follows_N = false, s.settled.start();
+      continue;
+    }
     const std::int64_t row = cpu::kalman::row_of(layout, t, b);
     if (a.grad_mean) cpu::axpy(n, Real(1), a.grad_mean[row], s.lambda);
     if (a.grad_covariance) cpu::axpy(nn, Real(1), a.grad_covariance[row], s.Lambda);
-    const Real kappa = weight(a.model.diffuse != nullptr ? 0 : t);
-    const bool diffuse = s.replay.diffuse(t, b);
-    if (t == s.replay.last_diffuse(b)) {
-      for (std::int64_t i = 0; i < n; ++i) s.r[i] = s.lambda[i] / kappa;
-      for (std::int64_t i = 0; i < nn; ++i) {
-        s.N[i] = s.r[i / n] * s.r[i % n] - 2 * s.Lambda[i] / kappa;
-      }
-      s.replay.enter_diffuse(t, b, s.r, s.N);
-    }
+    if (same && !follows_N) to_r(n, kappa, s);
+    follows_N = same;
     s.replay.run(t, b);
-    if (a.grad.R && !a.model.diagonal_R) add_full_noise(a, t, b, diffuse, kappa, s);
-    for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
-      diffuse ? step_back_diffuse(n, i, kappa, s) : step_back(n, i, kappa, s);
-    }
-    add_observation(a, t, b, s);
-    if (diffuse) expect_over_omega(n, kappa, s);
-    add_transition(a, t, b, kappa, s);
+    if (g.R && !a.model.diagonal_R) cpu::kalman::add_full_noise(a, t, b, false, kappa, s);
+    for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) cpu::kalman::step_back(n, i, kappa, s);
+    cpu::kalman::add_observation(a, t, b, s);
+    cpu::kalman::add_transition(a, t, b, kappa, s);
     if (t == 0) break;
-    const Real* A = cpu::kalman::at(a.model.A, layout, t, b);
-    diffuse ? go_back(n, A, s.r, s.N, s) : go_back(n, A, s.lambda, s.Lambda, s);
+    cpu::kalman::go_back(n, cpu::kalman::at(a.model.A, layout, t, b), s.lambda, s.Lambda, s);
+    if (follows_N) {
+      follow_N(a, t, b, s);
+    } else {
+      s.settled.start();
+    }
   }
 }
 

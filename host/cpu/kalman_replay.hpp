@@ -80,10 +80,26 @@ class Replay {
     if (given) turn(filtered_.diffuse.factor[row], s);
   }
 
+  /// Step t does to covariances what the step replayed last did: the same model and components, and
+  /// covariances before it that are the same bits. Changes nothing.
+  bool same_at(std::int64_t t, std::int64_t b) {
+    if (t == 0 || P_ == nullptr || diffuse(t, b)) return false;
+    const Real* P = filtered_.covariance[row_of(data_.layout, t - 1, b)];
+    return at(model_.A, data_.layout, t, b) == A_ && at(model_.Q, data_.layout, t, b) == Q_ &&
+           observation_.same_at(t, b) && std::equal(P, P + model_.n * model_.n, P_);
+  }
+  /// The next step replayed is of another sequence.
+  void forget() { P_ = nullptr; }
+
   /// Step t: its prediction, then its observation. While diffuse(t) given delta, after that from
   /// the merged moments, the first time at t = last_diffuse + 1.
   void run(std::int64_t t, std::int64_t b) {
     const std::int64_t n = model_.n;
+    const RowLayout& layout = data_.layout;
+    const bool same = same_at(t, b);
+    P_ = t > 0 && !diffuse(t, b) ? filtered_.covariance[row_of(layout, t - 1, b)] : nullptr;
+    A_ = at(model_.A, layout, t, b), Q_ = at(model_.Q, layout, t, b);
+    if (same) return run_mean(t, b);
     if (t == 0) {
       stepper_.start(b, predicted_);
       if (predicted_.q > 0) {
@@ -108,6 +124,8 @@ class Replay {
       f_[i] = u.f;
     }
   }
+  /// As if each observation were what the filter expected.
+  void forget_innovations() { std::fill_n(v_, observation_.count(), Real(0)); }
 
   std::int64_t count() const { return observation_.count(); }
   const Real* c(std::int64_t i) const { return observation_.c(i); }
@@ -117,7 +135,10 @@ class Replay {
     u.f = f_[i];
     return u;
   }
+  Observation<Real>& observation() { return observation_; }
   const Observation<Real>& observation() const { return observation_; }
+  const Real* gains() const { return k_; }      ///< [count][n]
+  const Real* variances() const { return f_; }  ///< [count]
   const Moments<Real>& predicted() const { return predicted_; }
   /// After all components.
   const Moments<Real>& updated() const { return current_; }
@@ -129,6 +150,19 @@ class Replay {
   Real* scratch() const { return scratch_; }
 
  private:
+  /// Of step t, whose covariances and gains stand.
+  void run_mean(std::int64_t t, std::int64_t b) {
+    const std::int64_t n = model_.n;
+    std::copy_n(filtered_.mean[row_of(data_.layout, t - 1, b)], n, predicted_.m);
+    stepper_.predict_mean(t, b, predicted_.m);
+    observation_.read_values(t, b);
+    std::copy_n(predicted_.m, n, current_.m);
+    for (std::int64_t i = 0; i < observation_.count(); ++i) {
+      if (means_ != nullptr) std::copy_n(current_.m, n, means_ + i * n);
+      v_[i] = observation_.e(i) - dot(n, observation_.c(i), current_.m);
+      axpy(n, v_[i], k_ + i * n, current_.m);
+    }
+  }
   /// m + X center, X root.
   void turn(const Real* X, Moments<Real>& s) {
     add_multiply_vector(model_.n, q_, X, center_, s.m);
@@ -151,6 +185,16 @@ class Replay {
   std::int64_t q_;
   Real *w_, *k_, *v_, *f_, *scratch_, *a_ = nullptr, *center_ = nullptr, *root_ = nullptr;
   Real *means_ = nullptr, *covariances_ = nullptr, *factors_ = nullptr;
+  const Real *P_ = nullptr, *A_ = nullptr, *Q_ = nullptr;  // what the last step began with
 };
+
+/// N before an observed component from that after it: c c^T / f + L^T N L, L = I - k c^T.
+template <class Real>
+void step_back_N(std::int64_t n, const Real* c, const Update<Real>& u, Real* N, Real* vector) {
+  symmetric_multiply(n, N, u.k, vector);
+  const Real half = (dot(n, u.k, vector) + 1 / u.f) / 2;
+  for (std::int64_t i = 0; i < n; ++i) vector[i] = half * c[i] - vector[i];
+  add_symmetric(n, c, vector, N);
+}
 
 }  // namespace seqvae::cpu::kalman

@@ -1,7 +1,8 @@
 // The smoother, backward in time: r and N with E[z_t | y] = m + P r and Cov[z_t | y] = P - P N P,
 // where m and P are filtered moments (Durbin and Koopman 2012, section 4.4). While diffuse, m and P
-// are those given omega (kalman_replay.hpp), and z_t moves with it by D = F - P N F.
-#include "host/cpu/kalman_replay.hpp"
+// are those given omega (kalman_replay.hpp), and z_t moves with it by D = F - P N F. Where P, the
+// gains and N have settled, so have the smoothed covariances: they are copied (kalman_reverse.hpp).
+#include "host/cpu/kalman_reverse.hpp"
 
 namespace seqvae {
 namespace {
@@ -12,12 +13,14 @@ using cpu::kalman::Moments;
 template <class Real>
 struct SmootherScratch {
   cpu::kalman::Replay<Real> replay;
+  cpu::kalman::SettledReverse<Real> settled;
   Moments<Real> filtered, before;  // of this step and of the one before it
   Real *r, *N, *vector, *first, *second;
   Real *D = nullptr, *D_later = nullptr;  // of this step and of the one after it, [n][q]
 
   SmootherScratch(const KalmanSmootherArgs<Real>& a, Arena& arena)
       : replay(a.model, a.data, a.filtered, false, arena),
+        settled(a.model, a.data, a.filtered, arena),
         filtered(a.model.n, a.model.diffuse != nullptr, arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n;
@@ -27,17 +30,6 @@ struct SmootherScratch {
     for (Real** p : {&D, &D_later}) *p = arena.take<Real>(n * n);
   }
 };
-
-/// One observed component back: r = c v / f + L^T r, N = c c^T / f + L^T N L, L = I - k c^T.
-template <class Real>
-void step_back(std::int64_t n, const Real* c, const cpu::kalman::Update<Real>& u, Real* r, Real* N,
-               Real* vector) {
-  cpu::symmetric_multiply(n, N, u.k, vector);
-  const Real half = (cpu::dot(n, u.k, vector) + 1 / u.f) / 2;
-  for (std::int64_t i = 0; i < n; ++i) vector[i] = half * c[i] - vector[i];
-  cpu::add_symmetric(n, c, vector, N);
-  cpu::axpy(n, u.v / u.f - cpu::dot(n, u.k, r), c, r);
-}
 
 /// D = F - P N F
 template <class Real>
@@ -49,25 +41,35 @@ void delta_moves(std::int64_t n, const Moments<Real>& s, SmootherScratch<Real>& 
 
 /// out += D E^T
 template <class Real>
-void add_outer(std::int64_t n, std::int64_t q, const Real* D, const Real* E, Real* out) {
+void add_delta(std::int64_t n, std::int64_t q, const Real* D, const Real* E, Real* out) {
   for (std::int64_t i = 0; i < n; ++i) {
     for (std::int64_t j = 0; j < n; ++j) out[i * n + j] += cpu::dot(q, D + i * q, E + j * q);
   }
 }
 
+/// `kept`: the covariance is that of the step after.
 template <class Real>
-void write_moments(const KalmanSmootherArgs<Real>& a, std::int64_t row, SmootherScratch<Real>& s) {
-  const std::int64_t n = a.model.n;
+void write_moments(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, bool kept,
+                   SmootherScratch<Real>& s) {
+  const std::int64_t n = a.model.n, row = cpu::kalman::row_of(a.data.layout, t, b);
   const Moments<Real>& f = s.filtered;
   if (a.mean) {
     std::copy_n(f.m, n, a.mean[row]);
-    cpu::add_multiply_vector(n, n, f.P, s.r, a.mean[row]);
+    if (s.settled.mapped()) {
+      cpu::axpy(n, Real(1), s.settled.Pr(), a.mean[row]);
+    } else {
+      cpu::add_multiply_vector(n, n, f.P, s.r, a.mean[row]);
+    }
   }
   if (!a.covariance) return;
   Real* out = a.covariance[row];
+  if (kept) {
+    std::copy_n(a.covariance[cpu::kalman::row_of(a.data.layout, t + 1, b)], n * n, out);
+    return;
+  }
   cpu::congruence(n, n, f.P, s.N, s.first, s.replay.scratch());
   for (std::int64_t i = 0; i < n * n; ++i) out[i] = f.P[i] - s.first[i];
-  if (f.q > 0) add_outer(n, f.q, s.D, s.D, out);
+  if (f.q > 0) add_delta(n, f.q, s.D, s.D, out);
 }
 
 /// Cov(z_t, z_{t-1} | y) = (I - P N) L A P' + D_t D_{t-1}^T with P and N after the observation of
@@ -91,6 +93,29 @@ void write_lag_one(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64
   for (std::int64_t i = 0; i < n * n; ++i) out[i] -= s.second[i];
 }
 
+/// Step t from r and N after its observation to those of t - 1, or of the prior at t = 0. `same`:
+/// its gains are those of the step after.
+template <class Real>
+void go_back(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, bool same,
+             SmootherScratch<Real>& s) {
+  const std::int64_t n = a.model.n;
+  s.settled.leave();
+  s.settled.before_step(s.N);
+  for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
+    const auto u = s.replay.update(i);
+    const Real* c = s.replay.c(i);
+    cpu::kalman::step_back_N(n, c, u, s.N, s.vector);
+    cpu::axpy(n, u.v / u.f - cpu::dot(n, u.k, s.r), c, s.r);
+  }
+  if (t == 0) return;
+  const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, b);
+  cpu::transposed_multiply_vector(n, n, A, s.r, s.vector);
+  std::copy_n(s.vector, n, s.r);
+  cpu::transposed_congruence(n, A, s.N, s.first, s.replay.scratch());
+  std::copy_n(s.first, n * n, s.N);
+  s.settled.after_step(t, b, same, s.N, s.replay);
+}
+
 template <class Real>
 void smooth_sequence(const KalmanSmootherArgs<Real>& a, std::int64_t b, SmootherScratch<Real>& s) {
   const RowLayout& layout = a.data.layout;
@@ -98,30 +123,39 @@ void smooth_sequence(const KalmanSmootherArgs<Real>& a, std::int64_t b, Smoother
   auto& replay = s.replay;
   std::fill_n(s.r, n, Real(0));
   std::fill_n(s.N, n * n, Real(0));
+  s.settled.start();
+  replay.forget();
+  bool same = false;  // step t + 1 had the gains of t + 2, and P_t is P_{t+1}
   for (std::int64_t t = last; t >= 0; --t) {
     const std::int64_t row = cpu::kalman::row_of(layout, t, b);
     if (t == replay.last_diffuse(b)) replay.enter_diffuse(t, b, s.r, s.N);
-    replay.filtered_moments(t, b, replay.diffuse(t, b), s.filtered);
+    const bool kept = same && s.settled.settled() && !replay.diffuse(t, b);
+    if (kept) {
+      std::copy_n(a.filtered.mean[row], n, s.filtered.m);
+    } else {
+      replay.filtered_moments(t, b, replay.diffuse(t, b), s.filtered);
+    }
     if (s.filtered.q > 0) delta_moves(n, s.filtered, s, s.D);
-    write_moments(a, row, s);
+    write_moments(a, t, b, kept, s);
     if (a.lag_one && t < last && replay.diffuse(t + 1, b)) {  // step t + 1 waited for D
-      add_outer(n, s.filtered.q, s.D_later, s.D, a.lag_one[cpu::kalman::row_of(layout, t + 1, b)]);
+      add_delta(n, s.filtered.q, s.D_later, s.D, a.lag_one[cpu::kalman::row_of(layout, t + 1, b)]);
     }
     std::swap(s.D, s.D_later);
-    replay.run(t, b);
-    if (a.lag_one && t > 0) write_lag_one(a, t, b, s);
-    for (std::int64_t i = replay.count() - 1; i >= 0; --i) {
-      step_back(n, replay.c(i), replay.update(i), s.r, s.N, s.vector);
+    same = replay.same_at(t, b);
+    const bool mapped = kept && same && s.settled.map(t, b, replay);
+    mapped ? s.settled.step(t, b, s.r, replay) : replay.run(t, b);
+    if (a.lag_one && t == 0) {
+      std::fill_n(a.lag_one[row], n * n, Real(0));
+    } else if (a.lag_one && kept && same) {
+      std::copy_n(a.lag_one[cpu::kalman::row_of(layout, t + 1, b)], n * n, a.lag_one[row]);
+    } else if (a.lag_one) {
+      write_lag_one(a, t, b, s);
     }
-    if (t == 0) {
-      if (a.lag_one) std::fill_n(a.lag_one[row], n * n, Real(0));
-      break;
+    if (mapped) {
+      std::copy_n(s.settled.r(), n, s.r);
+    } else {
+      go_back(a, t, b, same, s);
     }
-    const Real* A = cpu::kalman::at(a.model.A, layout, t, b);
-    cpu::transposed_multiply_vector(n, n, A, s.r, s.vector);
-    std::copy_n(s.vector, n, s.r);
-    cpu::transposed_congruence(n, A, s.N, s.first, replay.scratch());
-    std::copy_n(s.first, n * n, s.N);
   }
 }
 

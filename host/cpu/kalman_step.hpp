@@ -75,7 +75,7 @@ class Observation {
       : model_(model), data_(data) {
     const std::int64_t n = model.n, m = model.m;
     index_ = arena.take<std::int64_t>(m);
-    previous_ = arena.take<std::int64_t>(m);
+    next_ = arena.take<std::int64_t>(m);
     c_ = arena.take<Real>(m * n);
     h_ = arena.take<Real>(m);
     e_ = arena.take<Real>(m);
@@ -86,47 +86,89 @@ class Observation {
     }
   }
 
-  /// False where R is not positive semidefinite.
-  bool read(std::int64_t t, std::int64_t b) {
-    const RowLayout& layout = data_.layout;
-    const std::int64_t n = model_.n, m = model_.m, row = row_of(layout, t, b);
-    std::swap(index_, previous_);
-    const std::int64_t previous_count = count_;
-    count_ = 0;
-    for (std::int64_t j = 0; j < m; ++j) {
-      if (!data_.mask || data_.mask[row][j] != 0) index_[count_++] = j;
+  /// Whether C, R and what is observed are at step t what read_model last said. Changes nothing.
+  bool same_at(std::int64_t t, std::int64_t b) {
+    const std::int64_t row = row_of(data_.layout, t, b);
+    std::int64_t count = 0;
+    for (std::int64_t j = 0; j < model_.m; ++j) {
+      if (!data_.mask || data_.mask[row][j] != 0) next_[count++] = j;
     }
-    const Real* C = at(model_.C, layout, t, b);
-    const Real* R = at(model_.R, layout, t, b);
-    const bool same = C == C_ && R == R_ && count_ == previous_count &&
-                      std::equal(index_, index_ + count_, previous_);
-    C_ = C, R_ = R;
-    std::fill_n(mean_, m, Real(0));
-    add_inputs(m, model_.U, layout, model_.D, model_.observation_offset, data_.u, t, b, mean_);
-    for (std::int64_t i = 0; i < count_; ++i) e_[i] = data_.y[row][index_[i]] - mean_[index_[i]];
-    if (!same) {
-      sound_ = model_.diagonal_R ? take_diagonal() : diagonalize();
-      for (std::int64_t i = 0; i < count_; ++i) std::copy_n(C + index_[i] * n, n, c_ + i * n);
-    }
-    if (!model_.diagonal_R) {
-      for (std::int64_t i = 1; i < count_; ++i) {
-        for (std::int64_t j = 0; j < i; ++j) {
-          const Real l = L_[i * count_ + j];
-          if (l == 0) continue;
-          e_[i] -= l * e_[j];
-          if (!same) axpy(n, -l, c_ + j * n, c_ + i * n);
-        }
+    const bool same = at(model_.C, data_.layout, t, b) == C_ &&
+                      at(model_.R, data_.layout, t, b) == R_ && count == count_ &&
+                      std::equal(index_, index_ + count_, next_);
+    next_count_ = count;
+    return same;
+  }
+
+  /// Which components are observed at step t of sequence b, their c, h and L. False where R is not
+  /// positive semidefinite.
+  bool read_model(std::int64_t t, std::int64_t b) {
+    same_ = same_at(t, b);
+    if (same_) return sound_;
+    const std::int64_t n = model_.n;
+    C_ = at(model_.C, data_.layout, t, b), R_ = at(model_.R, data_.layout, t, b);
+    std::swap(index_, next_);
+    count_ = next_count_;
+    sound_ = model_.diagonal_R ? take_diagonal() : diagonalize();
+    for (std::int64_t i = 0; i < count_; ++i) {
+      std::copy_n(C_ + index_[i] * n, n, c_ + i * n);
+      for (std::int64_t j = 0; L_ != nullptr && j < i; ++j) {
+        if (L_[i * count_ + j] != 0) axpy(n, -L_[i * count_ + j], c_ + j * n, c_ + i * n);
       }
     }
     return sound_;
   }
 
+  /// e of those components.
+  void read_values(std::int64_t t, std::int64_t b) {
+    read_residuals(t, b, e_);
+    decorrelate(e_);
+  }
+
+  bool read(std::int64_t t, std::int64_t b) {
+    const bool sound = read_model(t, b);
+    read_values(t, b);
+    return sound;
+  }
+
+  /// y - d - D u of the observed components.
+  void read_residuals(std::int64_t t, std::int64_t b, Real* e) {
+    const RowLayout& layout = data_.layout;
+    const Real* y = data_.y[row_of(layout, t, b)];
+    std::fill_n(mean_, model_.m, Real(0));
+    add_inputs(model_.m, model_.U, layout, model_.D, model_.observation_offset, data_.u, t, b,
+               mean_);
+    for (std::int64_t i = 0; i < count_; ++i) e[i] = y[index_[i]] - mean_[index_[i]];
+  }
+
+  /// e = L^-1 e
+  void decorrelate(Real* e) const {
+    for (std::int64_t i = 1; L_ != nullptr && i < count_; ++i) {
+      for (std::int64_t j = 0; j < i; ++j) {
+        if (L_[i * count_ + j] != 0) e[i] -= L_[i * count_ + j] * e[j];
+      }
+    }
+  }
+
+  /// What read_model said is what it said the time before.
+  bool same() const { return same_; }
   std::int64_t count() const { return count_; }
   std::int64_t index(std::int64_t i) const { return index_[i]; }
   const Real* c(std::int64_t i) const { return c_ + i * model_.n; }
   Real h(std::int64_t i) const { return h_[i]; }
   Real e(std::int64_t i) const { return e_[i]; }
   const Real* L() const { return L_; }  ///< [count][count]; null with diagonal_R
+
+  /// x = L^-T x, x[count][columns]
+  void decorrelate_transposed(std::int64_t columns, Real* x) const {
+    for (std::int64_t i = count_ - 1; L_ != nullptr && i > 0; --i) {
+      for (std::int64_t j = 0; j < i; ++j) {
+        if (L_[i * count_ + j] != 0) {
+          axpy(columns, -L_[i * count_ + j], x + i * columns, x + j * columns);
+        }
+      }
+    }
+  }
 
  private:
   bool take_diagonal() {
@@ -157,10 +199,10 @@ class Observation {
 
   const KalmanModel<Real>& model_;
   const KalmanData<Real>& data_;
-  std::int64_t *index_, *previous_, count_ = -1;
+  std::int64_t *index_, *next_, count_ = -1, next_count_ = 0;
   Real *c_, *h_, *e_, *mean_, *L_ = nullptr, *block_ = nullptr;
   const Real *C_ = nullptr, *R_ = nullptr;  // what c_, L_ and h_ were made of
-  bool sound_ = false;
+  bool sound_ = false, same_ = false;
 };
 
 /// Mean m + X delta and covariance P given delta, X[n][q]; q = 0: no delta.
@@ -231,13 +273,18 @@ class Stepper {
     }
   }
 
-  /// m = A m + B u + b, P = A P A^T + Q, X = A X: from step t - 1 to t.
+  /// m = A m + B u + b
+  void predict_mean(std::int64_t t, std::int64_t b, Real* m) {
+    multiply_vector(n_, n_, at(model_.A, data_.layout, t, b), m, vector_);
+    std::copy_n(vector_, n_, m);
+    add_inputs(n_, model_.U, data_.layout, model_.B, model_.state_offset, data_.u, t, b, m);
+  }
+
+  /// That mean, P = A P A^T + Q, X = A X: from step t - 1 to t.
   void predict(std::int64_t t, std::int64_t b, Moments<Real>& s) {
     const RowLayout& layout = data_.layout;
     const Real* A = at(model_.A, layout, t, b);
-    multiply_vector(n_, n_, A, s.m, vector_);
-    std::copy_n(vector_, n_, s.m);
-    add_inputs(n_, model_.U, layout, model_.B, model_.state_offset, data_.u, t, b, s.m);
+    predict_mean(t, b, s.m);
     congruence(n_, n_, A, s.P, next_, scratch_);
     const Real* Q = at(model_.Q, layout, t, b);
     for (std::int64_t i = 0; i < n_ * n_; ++i) s.P[i] = next_[i] + Q[i];

@@ -158,6 +158,19 @@ void add_symmetric_of(std::int64_t n, const Real* x, const Real* y, Real* P) {
   });
 }
 
+template <class Real>
+void add_outer_of(std::int64_t rows, std::int64_t columns, const Real* x, const Real* y,
+                  const Real* K, Real* S) {
+  with_size(columns, [&](auto size) HWY_ATTR {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const Real xi = x[i];
+      const Real* HWY_RESTRICT constant = K + i * size;
+      Real* HWY_RESTRICT row = S + i * size;
+      for (std::int64_t j = 0; j < size; ++j) row[j] += xi * y[j] + constant[j];
+    }
+  });
+}
+
 /// M = (I - k c^T) P, then M (I - k c^T)^T + h k k^T.
 template <class Real>
 Real condition_of(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {
@@ -191,6 +204,10 @@ Real condition_of(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real*
   void add_symmetric_##Real(std::int64_t n, const Real* x, const Real* y, Real* P) {               \
     add_symmetric_of(n, x, y, P);                                                                  \
   }                                                                                                \
+  void add_outer_##Real(std::int64_t rows, std::int64_t columns, const Real* x, const Real* y,     \
+                        const Real* K, Real* S) {                                                  \
+    add_outer_of(rows, columns, x, y, K, S);                                                       \
+  }                                                                                                \
   void congruence_##Real(std::int64_t rows, std::int64_t n, const Real* A, const Real* P,          \
                          Real* out, Real* scratch) {                                               \
     congruence_of(rows, n, A, P, out, scratch);                                                    \
@@ -216,6 +233,7 @@ namespace seqvae::cpu {
   HWY_EXPORT(multiply_##Real);                                                                \
   HWY_EXPORT(symmetric_multiply_##Real);                                                      \
   HWY_EXPORT(add_symmetric_##Real);                                                           \
+  HWY_EXPORT(add_outer_##Real);                                                               \
   HWY_EXPORT(congruence_##Real);                                                              \
   HWY_EXPORT(transposed_congruence_##Real);                                                   \
   HWY_EXPORT(condition_##Real);                                                               \
@@ -231,6 +249,11 @@ namespace seqvae::cpu {
   template <>                                                                                 \
   void add_symmetric(std::int64_t n, const Real* x, const Real* y, Real* P) {                 \
     HWY_DYNAMIC_DISPATCH(add_symmetric_##Real)(n, x, y, P);                                   \
+  }                                                                                           \
+  template <>                                                                                 \
+  void add_outer(std::int64_t rows, std::int64_t columns, const Real* x, const Real* y,       \
+                 const Real* K, Real* S) {                                                    \
+    HWY_DYNAMIC_DISPATCH(add_outer_##Real)(rows, columns, x, y, K, S);                        \
   }                                                                                           \
   template <>                                                                                 \
   void congruence(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out, \

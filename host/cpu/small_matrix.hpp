@@ -73,6 +73,11 @@ void symmetric_multiply(std::int64_t n, const Real* P, const Real* x, Real* y);
 template <class Real>
 void add_symmetric(std::int64_t n, const Real* x, const Real* y, Real* P);
 
+/// S[rows][columns] += x y^T + K
+template <class Real>
+void add_outer(std::int64_t rows, std::int64_t columns, const Real* x, const Real* y, const Real* K,
+               Real* S);
+
 /// out[rows][rows] = A P A^T for symmetric P[n][n]; exactly symmetric. Scratch: 2 rows n.
 template <class Real>
 void congruence(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out,

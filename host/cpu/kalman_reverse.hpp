@@ -1,0 +1,119 @@
+// Steps back in time while the covariances have settled, and N with them. Then a step is linear in
+// r after its observation and in its innovations v:
+//
+//     g_i = v_i / f_i - k_i.r,  r += g_i c_i   from the last component to the first,
+//     r_{t-1} = A^T r,  u = L^-T g.
+//
+// P r_{t-1} is what smoothing adds to the filtered mean, and u = -d log p / d y.
+#pragma once
+#include "host/cpu/kalman_replay.hpp"
+#include "host/cpu/kalman_settled.hpp"
+
+namespace seqvae::cpu::kalman {
+
+template <class Real>
+class SettledReverse {
+ public:
+  SettledReverse(const KalmanModel<Real>& model, const KalmanData<Real>& data,
+                 const KalmanFiltered<Real>& filtered, Arena& arena)
+      : model_(model),
+        data_(data),
+        filtered_(filtered),
+        forward_(model, arena),
+        settling_(model.n, arena),
+        columns_((3 * model.n + model.m + 15) / 16 * 16) {
+    const std::int64_t n = model.n, m = model.m;
+    map_ = arena.take<Real>((n + m) * columns_);
+    x_ = arena.take<Real>(n + m), out_ = arena.take<Real>(columns_);
+    forward_x_ = arena.take<Real>(forward_.most_terms());
+    forward_out_ = arena.take<Real>(forward_.columns());
+    N_ = arena.take<Real>(n * n), Phi_ = arena.take<Real>(n * n), vector_ = arena.take<Real>(n);
+  }
+
+  /// A new sequence.
+  void start() { settling_.reset(), mapped_ = false; }
+
+  /// Before and after step t went back from N, which `same` says had the gains of the step before.
+  void before_step(const Real* N) { std::copy_n(N, model_.n * model_.n, N_); }
+  void after_step(std::int64_t t, std::int64_t b, bool same, const Real* N,
+                  const Replay<Real>& replay) {
+    const std::int64_t n = model_.n;
+    settling_.step(same, N, N_, true, [&](Real* turned) {
+      write_transition(n, replay.observation(), replay.gains(), A(t, b), vector_, Phi_);
+      transpose(n, n, Phi_, turned);
+    });
+  }
+  /// N after this step's observation is what it was after the next one's.
+  bool settled() const { return settling_.settled(); }
+
+  /// Makes the map where there is none. False where it would lose digits.
+  bool map(std::int64_t t, std::int64_t b, const Replay<Real>& replay) {
+    mapped_ = mapped_ || build(t, b, replay);
+    return mapped_;
+  }
+  /// Step t by the map.
+  void step(std::int64_t t, std::int64_t b, const Real* r, Replay<Real>& replay) {
+    const std::int64_t n = model_.n, seen = replay.count();
+    Real* x = forward_x_;
+    std::copy_n(filtered_.mean[row_of(data_.layout, t - 1, b)], n, x);
+    replay.observation().read_residuals(t, b, x + n);
+    if (forward_.inputs() > 0) {
+      std::fill_n(x + n + seen, n, Real(0));
+      add_inputs(n, model_.U, data_.layout, model_.B, model_.state_offset, data_.u, t, b,
+                 x + n + seen);
+    }
+    forward_.apply(1, x, forward_out_);
+    std::copy_n(r, n, x_);
+    std::copy_n(forward_out_ + n, seen, x_ + n);
+    multiply(1, n + seen, columns_, x_, map_, out_);
+  }
+  bool mapped() const { return mapped_; }  ///< the last step was by the map
+  void leave() { mapped_ = false; }
+
+  /// \name Of the last step by the map.
+  /// \{
+  const Real* r() const { return out_; }                           ///< r_{t-1}
+  const Real* Pr() const { return out_ + model_.n; }               ///< P r_{t-1}
+  const Real* r_predicted() const { return out_ + 2 * model_.n; }  ///< r before the observation
+  const Real* u() const {
+    return out_ + 3 * model_.n;
+  }  ///< [count]
+     /// \}
+
+ private:
+  const Real* A(std::int64_t t, std::int64_t b) const { return at(model_.A, data_.layout, t, b); }
+
+  bool build(std::int64_t t, std::int64_t b, const Replay<Real>& replay) {
+    const Observation<Real>& observation = replay.observation();
+    const std::int64_t n = model_.n, seen = observation.count();
+    const Real* k = replay.gains();
+    if (!forward_.build(observation, k, replay.variances(), replay.predicted().P, A(t, b))) {
+      return false;
+    }
+    const Real* P = filtered_.covariance[row_of(data_.layout, t - 1, b)];
+    std::fill_n(map_, (n + seen) * columns_, Real(0));
+    for (std::int64_t term = 0; term < n + seen; ++term) {
+      Real *before = map_ + term * columns_, *r = before + 2 * n, *g = r + n;
+      if (term < n) r[term] = 1;
+      for (std::int64_t i = seen - 1; i >= 0; --i) {
+        g[i] = (term == n + i ? 1 / replay.variances()[i] : Real(0)) - dot(n, k + i * n, r);
+        axpy(n, g[i], observation.c(i), r);
+      }
+      transposed_multiply_vector(n, n, A(t, b), r, before);
+      multiply_vector(n, n, P, before, before + n);
+      observation.decorrelate_transposed(1, g);
+    }
+    return true;
+  }
+
+  const KalmanModel<Real>& model_;
+  const KalmanData<Real>& data_;
+  const KalmanFiltered<Real>& filtered_;
+  SettledMap<Real> forward_;
+  Settling<Real> settling_;
+  std::int64_t columns_;
+  Real *map_, *x_, *out_, *forward_x_, *forward_out_, *N_, *Phi_, *vector_;
+  bool mapped_ = false;
+};
+
+}  // namespace seqvae::cpu::kalman

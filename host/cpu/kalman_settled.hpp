@@ -1,0 +1,256 @@
+// Covariances and gains, which hang on no observation's value, step after step; and when they are
+// kept. In a model that does not change P_t tends to a limit, and near it
+//
+//     P_{t+1} - P = Phi (P_t - P) Phi^T,   Phi = prod_i (I - k_i c_i^T) A,
+//
+// so that P_t - P = sum_j Phi^j (P_t - P_{t+1}) Phi^jT. Where |P_{t+1} - P_t|_ij <= d s_i s_j with
+// s_i = sqrt(P_ii), P_t is within d n g of the limit in this measure, g = max_i G_ii / P_ii with
+// G = sum_j Phi^j diag(P) Phi^jT. Once d is rounding alone (8 units, of the variances f too) and
+// g <= 64, what is still to go, 8 g units, shrinks by 1 - 1/g a step: after g log(16 g) steps more
+// it is half a unit, and P and the gains are kept until the model or what is observed changes.
+#pragma once
+#include "host/cpu/kalman_step.hpp"
+
+namespace seqvae::cpu::kalman {
+
+/// |x - y|_ij <= 8 units of sqrt(x_ii x_jj) over n x n: what rounding leaves.
+template <class Real>
+bool settled_to_rounding(std::int64_t n, const Real* x, const Real* y, Real* root) {
+  constexpr Real units = 8 * std::numeric_limits<Real>::epsilon();
+  for (std::int64_t i = 0; i < n; ++i) {
+    const Real at = x[i * (n + 1)];
+    if (!(std::abs(at - y[i * (n + 1)]) <= units * at)) return false;
+    root[i] = std::sqrt(at);
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    Real most = 0;
+    for (std::int64_t j = 0; j < n; ++j) {
+      most = std::max(most, std::abs(x[i * n + j] - y[i * n + j]) - units * root[i] * root[j]);
+    }
+    if (!(most <= 0)) return false;
+  }
+  return true;
+}
+
+/// g = max_i G_ii / D_ii with G = sum_j Phi^j diag(D) Phi^jT; infinite above 64. Phi[n][n] is lost;
+/// scratch 4 n^2.
+template <class Real>
+Real contraction(std::int64_t n, Real* Phi, const Real* D, Real* scratch) {
+  Real *G = scratch, *added = G + n * n, *work = added + n * n;
+  std::fill_n(G, n * n, Real(0));
+  for (std::int64_t i = 0; i < n; ++i) G[i * (n + 1)] = D[i * (n + 1)];
+  // G over 2^p terms from that over 2^(p-1), Phi by squaring; 2^12 terms are enough for g = 64.
+  for (int doubling = 0; doubling < 12; ++doubling) {
+    congruence(n, n, Phi, G, added, work);
+    Real g = 1, growth = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t ii = i * (n + 1);
+      growth = std::max(growth, added[ii] / G[ii]);
+      g = std::max(g, (G[ii] + added[ii]) / D[ii]);
+    }
+    if (!(g <= 64)) break;
+    if (growth <= Real(1e-3)) return g;
+    for (std::int64_t i = 0; i < n * n; ++i) G[i] += added[i];
+    multiply(n, n, n, Phi, Phi, work);
+    std::copy_n(work, n * n, Phi);
+  }
+  return std::numeric_limits<Real>::infinity();
+}
+
+/// Whether a matrix that tends to a limit has settled.
+template <class Real>
+class Settling {
+ public:
+  Settling(std::int64_t n, Arena& arena) : n_(n) {
+    Phi_ = arena.take<Real>(n * n), work_ = arena.take<Real>(4 * n * n);
+    root_ = arena.take<Real>(n);
+  }
+  bool settled() const { return to_go_ == 0; }
+  void reset() { to_go_ = kNotYet; }
+
+  /// After a step from `last` to X that is `like_the_last`, one way to the next: X - limit becomes
+  /// Phi (X - limit) Phi^T, with the Phi that write_Phi writes. `others_have`: what else there is
+  /// has settled to rounding.
+  template <class Write>
+  void step(bool like_the_last, const Real* X, const Real* last, bool others_have,
+            Write&& write_Phi) {
+    if (!like_the_last) {
+      reset();
+    } else if (to_go_ > 0) {
+      --to_go_;
+    } else if (to_go_ == kNotYet && others_have && settled_to_rounding(n_, X, last, root_)) {
+      write_Phi(Phi_);
+      const Real g = contraction(n_, Phi_, X, work_);
+      to_go_ = std::isfinite(g) ? static_cast<int>(g * std::log(16 * g)) : kNever;
+    }
+  }
+
+ private:
+  static constexpr int kNotYet = -1, kNever = -2;
+  std::int64_t n_;
+  Real *Phi_, *work_, *root_;
+  int to_go_ = kNotYet;  // steps until it has settled
+};
+
+/// Phi = prod_i (I - k_i c_i^T) A with k[count][n]. Scratch: n.
+template <class Real>
+void write_transition(std::int64_t n, const Observation<Real>& observation, const Real* k,
+                      const Real* A, Real* scratch, Real* Phi) {
+  std::copy_n(A, n * n, Phi);
+  for (std::int64_t i = 0; i < observation.count(); ++i) {
+    transposed_multiply_vector(n, n, Phi, observation.c(i), scratch);
+    for (std::int64_t j = 0; j < n; ++j) axpy(n, -k[i * n + j], scratch, Phi + j * n);
+  }
+}
+
+/// The covariances of a sequence's steps, or of many sequences' that share model and gaps.
+template <class Real>
+class Covariances {
+ public:
+  Covariances(const KalmanModel<Real>& model, const KalmanData<Real>& data, Arena& arena)
+      : model_(model), data_(data), observation_(model, data, arena), settling_(model.n, arena) {
+    const std::int64_t n = model.n, m = model.m;
+    for (Real** p : {&P_, &last_, &predicted_}) *p = arena.take<Real>(n * n);
+    scratch_ = arena.take<Real>(2 * n * n);
+    for (Real** p : {&w_, &k_}) *p = arena.take<Real>(m * n);
+    for (Real** p : {&f_, &last_f_, &log_f_}) *p = arena.take<Real>(m);
+    vector_ = arena.take<Real>(n);
+  }
+
+  /// P0 of sequence b.
+  void start(std::int64_t b) {
+    start_from(at(model_.P0, data_.layout, 0, b));
+    predicts_ = false;
+  }
+  /// P after a step that another made.
+  void start_from(const Real* P) {
+    std::copy_n(P, model_.n * model_.n, P_);
+    A_ = Q_ = nullptr;
+    settling_.reset();
+    predicts_ = true;
+  }
+
+  /// Step t of sequence b: the prediction (but of the first step), then each observed component.
+  /// False where a variance is not positive.
+  bool step(std::int64_t t, std::int64_t b) {
+    const std::int64_t n = model_.n;
+    const Real *A = at(model_.A, data_.layout, t, b), *Q = at(model_.Q, data_.layout, t, b);
+    const bool sound = observation_.read_model(t, b);
+    const bool constant = predicts_ && A == A_ && Q == Q_ && observation_.same();
+    if (settling_.settled() && constant) return true;
+    std::swap(P_, last_), std::swap(f_, last_f_);
+    if (predicts_) {
+      congruence(n, n, A, last_, predicted_, scratch_);
+      for (std::int64_t i = 0; i < n * n; ++i) predicted_[i] += Q[i];
+      A_ = A, Q_ = Q;
+    } else {
+      std::copy_n(last_, n * n, predicted_);
+      predicts_ = true;
+    }
+    std::copy_n(predicted_, n * n, P_);
+    if (!sound) return false;
+    for (std::int64_t i = 0; i < observation_.count(); ++i) {
+      f_[i] = condition(n, observation_.c(i), observation_.h(i), P_, w_ + i * n, k_ + i * n);
+      if (!(f_[i] > 0) || !std::isfinite(f_[i])) return false;
+      log_f_[i] = std::log(f_[i]);
+    }
+    settling_.step(constant, P_, last_, variances_have_settled(),
+                   [&](Real* Phi) { write_transition(n, observation_, k_, A, vector_, Phi); });
+    return true;
+  }
+
+  Observation<Real>& observation() { return observation_; }
+  bool settled() const { return settling_.settled(); }
+  const Real* P() const { return P_; }
+  const Real* predicted() const { return predicted_; }
+  const Real* gains() const { return k_; }  ///< [count][n]
+  const Real* variances() const { return f_; }
+  const Real* k(std::int64_t i) const { return k_ + i * model_.n; }
+  Real f(std::int64_t i) const { return f_[i]; }
+  Real log_f(std::int64_t i) const { return log_f_[i]; }
+
+ private:
+  bool variances_have_settled() const {
+    constexpr Real units = 8 * std::numeric_limits<Real>::epsilon();
+    for (std::int64_t i = 0; i < observation_.count(); ++i) {
+      if (!(std::abs(f_[i] - last_f_[i]) <= units * f_[i])) return false;
+    }
+    return true;
+  }
+
+  const KalmanModel<Real>& model_;
+  const KalmanData<Real>& data_;
+  Observation<Real> observation_;
+  Settling<Real> settling_;
+  Real *P_, *last_, *predicted_, *scratch_, *w_, *k_, *f_, *last_f_, *log_f_, *vector_;
+  const Real *A_ = nullptr, *Q_ = nullptr;  // of the last prediction
+  bool predicts_ = false;
+};
+
+/// What a step with settled covariances is to means: [m_{t-1} | e | B u + b] -> [m_t | v], one
+/// linear map, with e = y - d - D u before L^-1 and v the innovations of the components. Not where
+/// precise components leave little of others' innovations: those are better taken in turn.
+template <class Real>
+class SettledMap {
+ public:
+  SettledMap(const KalmanModel<Real>& model, Arena& arena)
+      : n_(model.n),
+        inputs_(model.state_offset || (model.B && model.U > 0) ? model.n : 0),
+        columns_((model.n + model.m + 15) / 16 * 16) {
+    map_ = arena.take<Real>((n_ + model.m + inputs_) * columns_);
+    e_ = arena.take<Real>(model.m), vector_ = arena.take<Real>(n_);
+  }
+  std::int64_t columns() const { return columns_; }  ///< of a row of results, padding included
+  std::int64_t most_terms() const { return n_ + (columns_ - n_) + inputs_; }
+  std::int64_t inputs() const { return inputs_; }
+
+  /// From the gains k[count][n] and variances f of the step that leads by A to the covariance
+  /// `predicted`: by what it does to each unit vector. False where the map would lose digits.
+  bool build(const Observation<Real>& observation, const Real* k, const Real* f,
+             const Real* predicted, const Real* A) {
+    if (!(least_ratio(observation, f, predicted) >= Real(1e-6))) return false;
+    const std::int64_t count = observation.count();
+    terms_ = n_ + count + inputs_;
+    std::fill_n(map_, terms_ * columns_, Real(0));
+    for (std::int64_t term = 0; term < terms_; ++term) {
+      Real *m = map_ + term * columns_, *v = m + n_;
+      std::fill_n(e_, count, Real(0));
+      if (term < n_) {
+        for (std::int64_t i = 0; i < n_; ++i) m[i] = A[i * n_ + term];
+      } else if (term < n_ + count) {
+        e_[term - n_] = 1;
+        observation.decorrelate(e_);
+      } else {
+        m[term - n_ - count] = 1;
+      }
+      for (std::int64_t i = 0; i < count; ++i) {
+        v[i] = e_[i] - dot(n_, observation.c(i), m);
+        axpy(n_, v[i], k + i * n_, m);
+      }
+    }
+    return true;
+  }
+  std::int64_t terms() const { return terms_; }
+
+  /// out[rows][columns] of x[rows][terms].
+  void apply(std::int64_t rows, const Real* x, Real* out) const {
+    multiply(rows, terms_, columns_, x, map_, out);
+  }
+
+ private:
+  /// The least of f_i / S_ii, S_ii the variance of component i before any is observed.
+  Real least_ratio(const Observation<Real>& observation, const Real* f, const Real* predicted) {
+    Real least = 1;
+    for (std::int64_t i = 0; i < observation.count(); ++i) {
+      const Real* c = observation.c(i);
+      symmetric_multiply(n_, predicted, c, vector_);
+      least = std::min(least, f[i] / (dot(n_, c, vector_) + observation.h(i)));
+    }
+    return least;
+  }
+
+  std::int64_t n_, inputs_, columns_, terms_ = 0;
+  Real *map_, *e_, *vector_;
+};
+
+}  // namespace seqvae::cpu::kalman

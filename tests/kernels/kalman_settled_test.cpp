@@ -1,0 +1,197 @@
+// A constant model settles, and what is kept then is what would be computed: the same model written
+// out for every step never settles, and gives the same moments, likelihoods and gradients.
+#include <gmock/gmock.h>
+
+#include <map>
+#include <string>
+
+#include "tests/kernels/kalman_problem.hpp"
+
+namespace seqvae::test {
+namespace {
+
+using Values = std::vector<double>;
+
+/// The same matrix for each step.
+void write_out(Array& a, std::int64_t T) {
+  const Values once = a.values;
+  a.step = std::int64_t(once.size());
+  a.values.clear();
+  for (std::int64_t t = 0; t < T; ++t) a.values.insert(a.values.end(), once.begin(), once.end());
+}
+void write_out(KalmanProblem& p) {
+  for (Array* a : {&p.A, &p.Q, &p.C, &p.R}) write_out(*a, p.shape.T);
+}
+
+/// Gaps in every 100th step alone, so that there is time to settle between.
+void seldom_missing(KalmanProblem& p) {
+  std::fill(p.mask.begin(), p.mask.end(), 1.0);
+  for (std::int64_t t = 0; t < p.shape.T; ++t) {
+    for (std::int64_t b = 0; b < p.shape.B; ++b) {
+      for (std::int64_t j = 0; j < p.shape.m; ++j) {
+        const auto i = std::size_t(p.row(t, b) * p.shape.m + j);
+        if (t % 100 == 7 && (b + j) % 2 == 0) p.mask[i] = 0;
+        if (t < p.lengths[std::size_t(b)]) p.y[i] = p.mask[i] == 0 ? kPoison : p.draw();
+      }
+    }
+  }
+}
+
+struct Smoothed {
+  Values mean, covariance, lag_one;
+
+  Smoothed(KalmanProblem& p, const Filtered& filtered) {
+    const auto rows = std::size_t(p.rows()), n = std::size_t(p.shape.n);
+    mean.assign(rows * n, kPoison);
+    covariance.assign(rows * n * n, kPoison), lag_one = covariance;
+    const auto width = p.shape.n, square = width * width;
+    KalmanSmootherArgs<double> args;
+    args.model = p.model(), args.data = p.data(), args.filtered = filtered.view(p);
+    args.mean = {mean.data(), width}, args.covariance = {covariance.data(), square};
+    args.lag_one = {lag_one.data(), square};
+    with_workspace(args, [](const auto& a) { cpu::kalman_smoother(a); });
+  }
+};
+
+/// Gradients of the sum of all log-likelihoods, those of a written out model summed over its steps.
+std::map<std::string, Values> gradients(KalmanProblem& p, const Filtered& filtered) {
+  std::map<std::string, Array> g = {{"A", p.A}, {"B", p.B}, {"b", p.b}, {"Q", p.Q},   {"C", p.C},
+                                    {"D", p.D}, {"d", p.d}, {"R", p.R}, {"m0", p.m0}, {"P0", p.P0}};
+  for (auto& [name, array] : g) array.values.assign(array.values.size(), kPoison);
+  std::map<std::string, Values> result;
+  result["y"].assign(p.y.size(), kPoison);
+  KalmanBackwardArgs<double> args;
+  args.model = p.model(), args.data = p.data(), args.filtered = filtered.view(p);
+  args.grad.A = g["A"].view(), args.grad.state_offset = g["b"].view(), args.grad.Q = g["Q"].view();
+  args.grad.C = g["C"].view(), args.grad.observation_offset = g["d"].view();
+  args.grad.R = g["R"].view(), args.grad.m0 = g["m0"].view(), args.grad.P0 = g["P0"].view();
+  if (p.shape.U > 0) args.grad.B = g["B"].view(), args.grad.D = g["D"].view();
+  args.grad.y = {result["y"].data(), p.shape.m};
+  with_workspace(args, [](const auto& a) { cpu::kalman_backward(a); });
+  for (auto& [name, array] : g) {
+    Values& sum = result[name];
+    sum.assign(std::size_t(array.step != 0 ? array.step : std::int64_t(array.values.size())), 0);
+    for (std::size_t i = 0; i < array.values.size(); ++i) sum[i % sum.size()] += array.values[i];
+  }
+  return result;
+}
+
+/// 1e-12 of the largest; NaN where there is NaN.
+void expect_equal(const Values& actual, const Values& expected, const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  double scale = 0;
+  for (const double x : expected) scale = std::max(scale, std::isnan(x) ? 0 : std::abs(x));
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (std::isnan(expected[i]) && std::isnan(actual[i])) continue;
+    ASSERT_LE(std::abs(actual[i] - expected[i]), 1e-12 * scale)
+        << what << "[" << i << "]: " << actual[i] << " against " << expected[i];
+  }
+}
+
+/// Steps of sequence b whose filtered covariance is that of the step before, bit for bit.
+std::int64_t settled_steps(const KalmanProblem& p, const Filtered& f, std::int64_t b) {
+  const std::int64_t nn = p.shape.n * p.shape.n;
+  std::int64_t count = 0;
+  for (std::int64_t t = 1; t < p.lengths[std::size_t(b)]; ++t) {
+    const double* P = f.covariance.data() + p.row(t, b) * nn;
+    count += std::equal(P, P + nn, f.covariance.data() + p.row(t - 1, b) * nn);
+  }
+  return count;
+}
+
+class KalmanSettled : public testing::TestWithParam<KalmanShape> {};
+
+TEST_P(KalmanSettled, IsTheModelWrittenOutForEveryStep) {
+  KalmanProblem constant(GetParam(), 3);
+  if (constant.shape.masked) seldom_missing(constant);
+  if (constant.shape.n > 4) {  // stable
+    for (double& x : constant.A.values) x *= 2 / std::sqrt(double(constant.shape.n));
+  }
+  KalmanProblem written = constant;
+  write_out(written);
+  const Filtered kept(constant), computed(written);
+  EXPECT_THAT(kept.status, testing::Each(0));
+  // Otherwise nothing is tested: the first sequence is the longest.
+  EXPECT_GT(settled_steps(constant, kept, 0), constant.shape.T / 3);
+  if (constant.shape.n > 4) {
+    EXPECT_LT(settled_steps(written, computed, 0), constant.shape.T / 4);
+  }
+
+  expect_equal(kept.mean, computed.mean, "mean");
+  expect_equal(kept.covariance, computed.covariance, "covariance");
+  expect_equal(kept.predicted_mean, computed.predicted_mean, "predicted mean");
+  expect_equal(kept.predicted_covariance, computed.predicted_covariance, "predicted covariance");
+  expect_equal(kept.log_likelihood, computed.log_likelihood, "log-likelihood");
+  EXPECT_EQ(kept.merge_step, computed.merge_step);
+
+  const Smoothed smooth(constant, kept), every(written, computed);
+  expect_equal(smooth.mean, every.mean, "smoothed mean");
+  expect_equal(smooth.covariance, every.covariance, "smoothed covariance");
+  expect_equal(smooth.lag_one, every.lag_one, "lag one");
+
+  const auto summed = gradients(constant, kept), added = gradients(written, computed);
+  for (const auto& [name, values] : summed) expect_equal(values, added.at(name), name);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, KalmanSettled,
+    testing::Values(KalmanShape{300, 1, 1, 1, 0, false, false, false, false, false, 0},
+                    KalmanShape{300, 3, 2, 1, 0, false, true, false, true, false, 0},
+                    KalmanShape{300, 3, 4, 2, 2, false, true, false, true, true, 0},
+                    KalmanShape{300, 2, 5, 2, 1, true, true, false, false, false, 0},
+                    KalmanShape{300, 2, 3, 4, 0, true, false, false, true, true, 0},
+                    KalmanShape{300, 2, 3, 2, 1, false, false, false, false, false, 2},
+                    KalmanShape{300, 2, 3, 2, 0, true, true, false, true, false, 1},
+                    KalmanShape{300, 2, 8, 4, 0, false, true, false, false, false, 0},
+                    KalmanShape{300, 1, 17, 5, 1, false, false, false, false, false, 0},
+                    KalmanShape{300, 1, 32, 16, 0, false, true, false, false, false, 0}),
+    testing::PrintToStringParamName());
+
+/// Sequences that share their covariances are filtered together; each is the same bits alone.
+TEST(KalmanSettled, HasTheSameBitsTogetherAndAlone) {
+  KalmanProblem all({200, 5, 4, 2, 1, false, true, false, true, false, 0});
+  const Filtered together(all);
+  const std::int64_t n = 4;
+  for (std::int64_t b = 0; b < 5; ++b) {
+    Values mean(std::size_t(200 * n)), covariance(std::size_t(200 * n * n)), log_likelihood(200);
+    std::int32_t status = -1;
+    KalmanFilterArgs<double> args;
+    args.model = all.model();
+    args.model.m0.data += b * n;
+    args.data.layout.T = all.lengths[std::size_t(b)], args.data.layout.B = 1;
+    args.data.y = {all.y.data() + b * 2, 5 * 2}, args.data.u = {all.u.data() + b, 5};
+    args.mean = {mean.data(), n}, args.covariance = {covariance.data(), n * n};
+    args.log_likelihood = {log_likelihood.data(), 1};
+    args.status = &status;
+    with_workspace(args, [](const auto& a) { cpu::kalman_filter(a); });
+    for (std::int64_t t = 0; t < all.lengths[std::size_t(b)]; ++t) {
+      const std::int64_t row = all.row(t, b);
+      ASSERT_EQ(log_likelihood[std::size_t(t)], together.log_likelihood[std::size_t(row)]);
+      for (std::int64_t i = 0; i < n; ++i) {
+        ASSERT_EQ(mean[std::size_t(t * n + i)], together.mean[std::size_t(row * n + i)]);
+      }
+      for (std::int64_t i = 0; i < n * n; ++i) {
+        ASSERT_EQ(covariance[std::size_t(t * n * n + i)],
+                  together.covariance[std::size_t(row * n * n + i)]);
+      }
+    }
+  }
+}
+
+/// What is bad in one sequence is told of that sequence alone, though they share their covariances.
+TEST(KalmanSettled, TellsOfASequenceWhoseDataAreNotFinite) {
+  KalmanProblem p({300, 3, 2, 1, 0, false, true, false, false, false, 0});
+  p.y[std::size_t(p.row(250, 1))] = std::numeric_limits<double>::infinity();
+  const Filtered f(p);
+  EXPECT_THAT(f.status, testing::ElementsAre(0, 251, 0));
+  EXPECT_TRUE(std::isnan(f.mean[std::size_t(p.row(250, 1) * 2)]));
+  EXPECT_TRUE(std::isnan(f.covariance[std::size_t(p.row(299, 1) * 4)]));
+  for (const std::int64_t b : {0, 2}) {
+    for (std::int64_t t = 0; t < 300; ++t) {
+      EXPECT_TRUE(std::isfinite(f.mean[std::size_t(p.row(t, b) * 2)]));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace seqvae::test
