@@ -137,7 +137,7 @@ void follow_N(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
   const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, b);
   cpu::transposed_congruence(n, A, s.N, s.product, s.replay.scratch());
   std::copy_n(s.product, n * n, s.N);
-  s.settled.after_step(t, b, true, s.N, s.replay);
+  s.settled.after_step(t, b, s.N, s.replay);
 }
 
 template <class Real>

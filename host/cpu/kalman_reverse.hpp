@@ -30,15 +30,14 @@ class SettledReverse {
     N_ = arena.take<Real>(n * n), Phi_ = arena.take<Real>(n * n), vector_ = arena.take<Real>(n);
   }
 
-  /// A new sequence.
+  /// A new sequence, or a step of other gains.
   void start() { settling_.reset(), mapped_ = false; }
 
-  /// Before and after step t went back from N, which `same` says had the gains of the step before.
+  /// Before and after step t, whose gains are those of the step after it, went back from N.
   void before_step(const Real* N) { std::copy_n(N, model_.n * model_.n, N_); }
-  void after_step(std::int64_t t, std::int64_t b, bool same, const Real* N,
-                  const Replay<Real>& replay) {
+  void after_step(std::int64_t t, std::int64_t b, const Real* N, const Replay<Real>& replay) {
     const std::int64_t n = model_.n;
-    settling_.step(same, N, N_, true, [&](Real* turned) {
+    settling_.step(N, N_, true, [&](Real* turned) {
       write_transition(n, replay.observation(), replay.gains(), A(t, b), vector_, Phi_);
       transpose(n, n, Phi_, turned);
     });
@@ -86,11 +85,9 @@ class SettledReverse {
   bool build(std::int64_t t, std::int64_t b, const Replay<Real>& replay) {
     const Observation<Real>& observation = replay.observation();
     const std::int64_t n = model_.n, seen = observation.count();
-    const Real* k = replay.gains();
-    if (!forward_.build(observation, k, replay.variances(), replay.predicted().P, A(t, b))) {
-      return false;
-    }
+    const Real *k = replay.gains(), *Q = at(model_.Q, data_.layout, t, b);
     const Real* P = filtered_.covariance[row_of(data_.layout, t - 1, b)];
+    if (!forward_.build(observation, k, replay.variances(), P, A(t, b), Q)) return false;
     std::fill_n(map_, (n + seen) * columns_, Real(0));
     for (std::int64_t term = 0; term < n + seen; ++term) {
       Real *before = map_ + term * columns_, *r = before + 2 * n, *g = r + n;

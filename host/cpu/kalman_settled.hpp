@@ -9,7 +9,7 @@
 // g <= 64, what is still to go, 8 g units, shrinks by 1 - 1/g a step: after g log(16 g) steps more
 // it is half a unit, and P and the gains are kept until the model or what is observed changes.
 #pragma once
-#include "host/cpu/kalman_step.hpp"
+#include "host/cpu/kalman_form.hpp"
 
 namespace seqvae::cpu::kalman {
 
@@ -68,15 +68,12 @@ class Settling {
   bool settled() const { return to_go_ == 0; }
   void reset() { to_go_ = kNotYet; }
 
-  /// After a step from `last` to X that is `like_the_last`, one way to the next: X - limit becomes
+  /// After a step from `last` to X that is like the one before: X - limit becomes
   /// Phi (X - limit) Phi^T, with the Phi that write_Phi writes. `others_have`: what else there is
-  /// has settled to rounding.
+  /// has settled to rounding. After any other step: reset.
   template <class Write>
-  void step(bool like_the_last, const Real* X, const Real* last, bool others_have,
-            Write&& write_Phi) {
-    if (!like_the_last) {
-      reset();
-    } else if (to_go_ > 0) {
+  void step(const Real* X, const Real* last, bool others_have, Write&& write_Phi) {
+    if (to_go_ > 0) {
       --to_go_;
     } else if (to_go_ == kNotYet && others_have && settled_to_rounding(n_, X, last, root_)) {
       write_Phi(Phi_);
@@ -107,64 +104,74 @@ void write_transition(std::int64_t n, const Observation<Real>& observation, cons
 template <class Real>
 class Covariances {
  public:
-  Covariances(const KalmanModel<Real>& model, const KalmanData<Real>& data, Arena& arena)
-      : model_(model), data_(data), observation_(model, data, arena), settling_(model.n, arena) {
+  /// `predictions`: predicted() is asked for at every step.
+  Covariances(const KalmanModel<Real>& model, const KalmanData<Real>& data, KalmanForm form,
+              bool predictions, Arena& arena)
+      : model_(model),
+        data_(data),
+        predictions_(predictions),
+        observation_(model, data, arena),
+        state_(model.n, form, arena),
+        settling_(model.n, arena) {
     const std::int64_t n = model.n, m = model.m;
-    for (Real** p : {&P_, &last_, &predicted_}) *p = arena.take<Real>(n * n);
+    for (Real** p : {&last_, &predicted_}) *p = arena.take<Real>(n * n);
     scratch_ = arena.take<Real>(2 * n * n);
     for (Real** p : {&w_, &k_}) *p = arena.take<Real>(m * n);
     for (Real** p : {&f_, &last_f_, &log_f_}) *p = arena.take<Real>(m);
     vector_ = arena.take<Real>(n);
   }
 
-  /// P0 of sequence b.
-  void start(std::int64_t b) {
-    start_from(at(model_.P0, data_.layout, 0, b));
+  /// P0 of sequence b. False where it is not positive semidefinite (square root only).
+  bool start(std::int64_t b) {
+    const bool sound = start_from(at(model_.P0, data_.layout, 0, b));
     predicts_ = false;
+    return sound;
   }
   /// P after a step that another made.
-  void start_from(const Real* P) {
-    std::copy_n(P, model_.n * model_.n, P_);
+  bool start_from(const Real* P) {
     A_ = Q_ = nullptr;
     settling_.reset();
     predicts_ = true;
+    return state_.set(P);
   }
 
   /// Step t of sequence b: the prediction (but of the first step), then each observed component.
-  /// False where a variance is not positive.
+  /// False where a variance is not positive, or R (Q: square root only) not semidefinite.
   bool step(std::int64_t t, std::int64_t b) {
     const std::int64_t n = model_.n;
     const Real *A = at(model_.A, data_.layout, t, b), *Q = at(model_.Q, data_.layout, t, b);
-    const bool sound = observation_.read_model(t, b);
+    bool sound = observation_.read_model(t, b);
     const bool constant = predicts_ && A == A_ && Q == Q_ && observation_.same();
     if (settling_.settled() && constant) return true;
-    std::swap(P_, last_), std::swap(f_, last_f_);
+    if (constant) std::copy_n(state_.P(), n * n, last_);
+    std::swap(f_, last_f_);
     if (predicts_) {
-      congruence(n, n, A, last_, predicted_, scratch_);
-      for (std::int64_t i = 0; i < n * n; ++i) predicted_[i] += Q[i];
+      sound = state_.predict(A, Q) && sound;
       A_ = A, Q_ = Q;
-    } else {
-      std::copy_n(last_, n * n, predicted_);
-      predicts_ = true;
     }
-    std::copy_n(predicted_, n * n, P_);
+    if (predictions_) std::copy_n(state_.P(), n * n, predicted_);
+    predicts_ = true;
     if (!sound) return false;
     for (std::int64_t i = 0; i < observation_.count(); ++i) {
-      f_[i] = condition(n, observation_.c(i), observation_.h(i), P_, w_ + i * n, k_ + i * n);
+      f_[i] = state_.condition(observation_.c(i), observation_.h(i), w_ + i * n, k_ + i * n);
       if (!(f_[i] > 0) || !std::isfinite(f_[i])) return false;
       log_f_[i] = std::log(f_[i]);
     }
-    settling_.step(constant, P_, last_, variances_have_settled(),
-                   [&](Real* Phi) { write_transition(n, observation_, k_, A, vector_, Phi); });
+    if (constant) {
+      settling_.step(state_.P(), last_, variances_have_settled(),
+                     [&](Real* Phi) { write_transition(n, observation_, k_, A, vector_, Phi); });
+    } else {
+      settling_.reset();
+    }
     return true;
   }
 
   Observation<Real>& observation() { return observation_; }
   bool settled() const { return settling_.settled(); }
-  const Real* P() const { return P_; }
-  const Real* predicted() const { return predicted_; }
   const Real* gains() const { return k_; }  ///< [count][n]
   const Real* variances() const { return f_; }
+  const Real* P() { return state_.P(); }
+  const Real* predicted() const { return predicted_; }
   const Real* k(std::int64_t i) const { return k_ + i * model_.n; }
   Real f(std::int64_t i) const { return f_[i]; }
   Real log_f(std::int64_t i) const { return log_f_[i]; }
@@ -180,9 +187,11 @@ class Covariances {
 
   const KalmanModel<Real>& model_;
   const KalmanData<Real>& data_;
+  bool predictions_;
   Observation<Real> observation_;
+  StateCovariance<Real> state_;
   Settling<Real> settling_;
-  Real *P_, *last_, *predicted_, *scratch_, *w_, *k_, *f_, *last_f_, *log_f_, *vector_;
+  Real *last_, *predicted_, *scratch_, *w_, *k_, *f_, *last_f_, *log_f_, *vector_;
   const Real *A_ = nullptr, *Q_ = nullptr;  // of the last prediction
   bool predicts_ = false;
 };
@@ -199,16 +208,19 @@ class SettledMap {
         columns_((model.n + model.m + 15) / 16 * 16) {
     map_ = arena.take<Real>((n_ + model.m + inputs_) * columns_);
     e_ = arena.take<Real>(model.m), vector_ = arena.take<Real>(n_);
+    predicted_ = arena.take<Real>(n_ * n_), scratch_ = arena.take<Real>(2 * n_ * n_);
   }
   std::int64_t columns() const { return columns_; }  ///< of a row of results, padding included
   std::int64_t most_terms() const { return n_ + (columns_ - n_) + inputs_; }
   std::int64_t inputs() const { return inputs_; }
 
-  /// From the gains k[count][n] and variances f of the step that leads by A to the covariance
-  /// `predicted`: by what it does to each unit vector. False where the map would lose digits.
-  bool build(const Observation<Real>& observation, const Real* k, const Real* f,
-             const Real* predicted, const Real* A) {
-    if (!(least_ratio(observation, f, predicted) >= Real(1e-6))) return false;
+  /// From the gains k[count][n] and variances f of the step that leads from P by A and Q: by what
+  /// it does to each unit vector. False where the map would lose digits.
+  bool build(const Observation<Real>& observation, const Real* k, const Real* f, const Real* P,
+             const Real* A, const Real* Q) {
+    congruence(n_, n_, A, P, predicted_, scratch_);
+    for (std::int64_t i = 0; i < n_ * n_; ++i) predicted_[i] += Q[i];
+    if (!(least_ratio(observation, f) >= Real(1e-6))) return false;
     const std::int64_t count = observation.count();
     terms_ = n_ + count + inputs_;
     std::fill_n(map_, terms_ * columns_, Real(0));
@@ -239,18 +251,18 @@ class SettledMap {
 
  private:
   /// The least of f_i / S_ii, S_ii the variance of component i before any is observed.
-  Real least_ratio(const Observation<Real>& observation, const Real* f, const Real* predicted) {
+  Real least_ratio(const Observation<Real>& observation, const Real* f) {
     Real least = 1;
     for (std::int64_t i = 0; i < observation.count(); ++i) {
       const Real* c = observation.c(i);
-      symmetric_multiply(n_, predicted, c, vector_);
+      symmetric_multiply(n_, predicted_, c, vector_);
       least = std::min(least, f[i] / (dot(n_, c, vector_) + observation.h(i)));
     }
     return least;
   }
 
   std::int64_t n_, inputs_, columns_, terms_ = 0;
-  Real *map_, *e_, *vector_;
+  Real *map_, *e_, *vector_, *predicted_, *scratch_;
 };
 
 }  // namespace seqvae::cpu::kalman

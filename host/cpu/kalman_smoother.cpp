@@ -99,8 +99,12 @@ template <class Real>
 void go_back(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, bool same,
              SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
-  s.settled.leave();
-  s.settled.before_step(s.N);
+  if (same) {
+    s.settled.leave();
+    s.settled.before_step(s.N);
+  } else {
+    s.settled.start();
+  }
   for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
     const auto u = s.replay.update(i);
     const Real* c = s.replay.c(i);
@@ -113,7 +117,7 @@ void go_back(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, 
   std::copy_n(s.vector, n, s.r);
   cpu::transposed_congruence(n, A, s.N, s.first, s.replay.scratch());
   std::copy_n(s.first, n * n, s.N);
-  s.settled.after_step(t, b, same, s.N, s.replay);
+  if (same) s.settled.after_step(t, b, s.N, s.replay);
 }
 
 template <class Real>

@@ -32,6 +32,12 @@ inline std::int64_t row_of(const RowLayout& layout, std::int64_t t, std::int64_t
   return layout.offsets != nullptr ? layout.offsets[t] + b : t * layout.B + b;
 }
 
+/// A row of an output, where there is one.
+template <class Real>
+void write(const Rows<Real>& out, std::int64_t row, std::int64_t count, const Real* values) {
+  if (out) std::copy_n(values, count, out[row]);
+}
+
 inline std::int64_t length_of(const RowLayout& layout, std::int64_t b) {
   if (layout.offsets != nullptr) {  // step t has a row of b while its count exceeds b
     std::int64_t first = 0, last = layout.T;
@@ -280,31 +286,37 @@ class Stepper {
     add_inputs(n_, model_.U, data_.layout, model_.B, model_.state_offset, data_.u, t, b, m);
   }
 
-  /// That mean, P = A P A^T + Q, X = A X: from step t - 1 to t.
-  void predict(std::int64_t t, std::int64_t b, Moments<Real>& s) {
-    const RowLayout& layout = data_.layout;
-    const Real* A = at(model_.A, layout, t, b);
-    predict_mean(t, b, s.m);
-    congruence(n_, n_, A, s.P, next_, scratch_);
-    const Real* Q = at(model_.Q, layout, t, b);
-    for (std::int64_t i = 0; i < n_ * n_; ++i) s.P[i] = next_[i] + Q[i];
-    if (s.q > 0) {
-      multiply(n_, n_, s.q, A, s.X, next_);
-      std::copy_n(next_, n_ * s.q, s.X);
-    }
+  /// X = A X
+  void predict_factor(std::int64_t t, std::int64_t b, Moments<Real>& s) {
+    if (s.q == 0) return;
+    multiply(n_, n_, s.q, at(model_.A, data_.layout, t, b), s.X, next_);
+    std::copy_n(next_, n_ * s.q, s.X);
   }
 
-  /// Conditions on e = c^T z + noise of variance h. False where its variance is not positive.
+  /// Those, and P = A P A^T + Q: from step t - 1 to t.
+  void predict(std::int64_t t, std::int64_t b, Moments<Real>& s) {
+    const RowLayout& layout = data_.layout;
+    predict_mean(t, b, s.m);
+    congruence(n_, n_, at(model_.A, layout, t, b), s.P, next_, scratch_);
+    const Real* Q = at(model_.Q, layout, t, b);
+    for (std::int64_t i = 0; i < n_ * n_; ++i) s.P[i] = next_[i] + Q[i];
+    predict_factor(t, b, s);
+  }
+
+  /// Conditions on e = c^T z + noise of variance h, P in Joseph's form. False where its variance is
+  /// not positive.
   bool update(const Real* c, Real h, Real e, Moments<Real>& s, Update<Real>& u) {
-    u.v = e - dot(n_, c, s.m);
     u.f = condition(n_, c, h, s.P, u.w, u.k);
-    if (!(u.f > 0) || !std::isfinite(u.f)) return false;
+    return (u.f > 0) && std::isfinite(u.f) && (move(c, e, s, u), true);
+  }
+
+  /// What an observed component does to m and X, given its gain.
+  void move(const Real* c, Real e, Moments<Real>& s, Update<Real>& u) {
+    u.v = e - dot(n_, c, s.m);
     axpy(n_, u.v, u.k, s.m);
-    if (s.q > 0) {
-      transposed_multiply_vector(n_, s.q, s.X, c, u.a);
-      for (std::int64_t i = 0; i < n_; ++i) axpy(s.q, -u.k[i], u.a, s.X + i * s.q);
-    }
-    return true;
+    if (s.q == 0) return;
+    transposed_multiply_vector(n_, s.q, s.X, c, u.a);
+    for (std::int64_t i = 0; i < n_; ++i) axpy(s.q, -u.k[i], u.a, s.X + i * s.q);
   }
 
  private:

@@ -192,6 +192,94 @@ Real condition_of(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real*
   return f;
 }
 
+/// P -= w w^T / f
+template <class Real>
+Real condition_covariance_of(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {
+  Real f = 0;
+  with_size(n, [&](auto size) HWY_ATTR {
+    multiply_symmetric(size, P, c, w);
+    f = inner_product(size, c, w) + h;
+    if (!(f > 0) || !std::isfinite(f)) return;
+    for (std::int64_t i = 0; i < size; ++i) k[i] = w[i] / f;
+    const Real over_f = 1 / f;
+    for (std::int64_t i = 0; i < size; ++i) {
+      Real* HWY_RESTRICT row = P + i * size;
+      const Real wi = w[i];
+      for (std::int64_t j = 0; j < size; ++j) row[j] -= wi * w[j] * over_f;
+    }
+  });
+  return f;
+}
+
+/// S U with U U^T = I - phi phi^T / f, U upper triangular: with a_j = h + phi_1^2 + .. + phi_j^2
+/// and b_j = phi_1 S_1 + .. + phi_j S_j over the columns of S,
+///     S_j = sqrt(a_{j-1} / a_j) S_j - phi_j / sqrt(a_{j-1} a_j) b_{j-1},
+/// so that nothing cancels where h is much smaller than f.
+template <class Real>
+Real condition_root_of(std::int64_t n, const Real* c, Real h, Real* St, Real* phi, Real* w,
+                       Real* k) {
+  Real f = h;
+  with_size(n, [&](auto size) HWY_ATTR {
+    for (std::int64_t j = 0; j < size; ++j) {
+      phi[j] = inner_product(size, St + j * size, c);
+      f += phi[j] * phi[j];
+    }
+    if (!(f > 0) || !std::isfinite(f)) return;
+    for (std::int64_t i = 0; i < size; ++i) w[i] = 0;
+    Real before = h;
+    for (std::int64_t j = 0; j < size; ++j) {
+      if (phi[j] == 0) continue;
+      const Real after = before + phi[j] * phi[j];
+      const Real keep = std::sqrt(before / after);
+      const Real take = before > 0 ? phi[j] / std::sqrt(before * after) : Real(0);
+      Real* HWY_RESTRICT column = St + j * size;
+      const Real along = phi[j];
+      for (std::int64_t i = 0; i < size; ++i) {
+        const Real s = column[i];
+        column[i] = keep * s - take * w[i];
+        w[i] += along * s;
+      }
+      before = after;
+    }
+    for (std::int64_t i = 0; i < size; ++i) k[i] = w[i] / f;
+  });
+  return f;
+}
+
+/// Rows in turn: a reflection makes what stands behind the diagonal zero, and turns the rows below.
+/// The largest entry comes to the diagonal first, and the reflection does not cancel it: so a small
+/// column keeps its digits beside large ones (Cox and Higham, Numerical Analysis 1997).
+template <class Real>
+void triangularize_of(std::int64_t rows, std::int64_t columns, Real* M) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    Real* HWY_RESTRICT v = M + i * columns + i;
+    const std::int64_t count = columns - i;
+    std::int64_t largest = 0;
+    for (std::int64_t p = 1; p < count; ++p) {
+      if (std::abs(v[p]) > std::abs(v[largest])) largest = p;
+    }
+    for (std::int64_t j = i; largest > 0 && j < rows; ++j) {
+      std::swap(M[j * columns + i], M[j * columns + i + largest]);
+    }
+    const Real rest = inner_product(count - 1, v + 1, v + 1);
+    const Real sign = v[0] < 0 ? Real(-1) : Real(1);
+    if (rest > 0) {
+      const Real norm = std::sqrt(v[0] * v[0] + rest);
+      v[0] += sign * norm;
+      const Real scale = 2 / (v[0] * v[0] + rest);
+      for (std::int64_t j = i + 1; j < rows; ++j) {
+        Real* HWY_RESTRICT row = M + j * columns + i;
+        const Real along = scale * inner_product(count, v, row);
+        for (std::int64_t p = 0; p < count; ++p) row[p] -= along * v[p];
+      }
+      v[0] = -sign * norm;
+      for (std::int64_t p = 1; p < count; ++p) v[p] = 0;
+    }
+    if (v[0] >= 0) continue;
+    for (std::int64_t j = i; j < rows; ++j) M[j * columns + i] = -M[j * columns + i];
+  }
+}
+
 // Dispatch takes functions that have a name for each type.
 #define SEQVAE_OF(Real)                                                                            \
   void multiply_##Real(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A, \
@@ -218,6 +306,17 @@ Real condition_of(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real*
   }                                                                                                \
   Real condition_##Real(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {        \
     return condition_of(n, c, h, P, w, k);                                                         \
+  }                                                                                                \
+  Real condition_covariance_##Real(std::int64_t n, const Real* c, Real h, Real* P, Real* w,        \
+                                   Real* k) {                                                      \
+    return condition_covariance_of(n, c, h, P, w, k);                                              \
+  }                                                                                                \
+  Real condition_root_##Real(std::int64_t n, const Real* c, Real h, Real* St, Real* phi, Real* w,  \
+                             Real* k) {                                                            \
+    return condition_root_of(n, c, h, St, phi, w, k);                                              \
+  }                                                                                                \
+  void triangularize_##Real(std::int64_t rows, std::int64_t columns, Real* M) {                    \
+    triangularize_of(rows, columns, M);                                                            \
   }
 SEQVAE_OF(float)
 SEQVAE_OF(double)
@@ -229,45 +328,61 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace seqvae::cpu {
 
-#define SEQVAE_DISPATCH(Real)                                                                 \
-  HWY_EXPORT(multiply_##Real);                                                                \
-  HWY_EXPORT(symmetric_multiply_##Real);                                                      \
-  HWY_EXPORT(add_symmetric_##Real);                                                           \
-  HWY_EXPORT(add_outer_##Real);                                                               \
-  HWY_EXPORT(congruence_##Real);                                                              \
-  HWY_EXPORT(transposed_congruence_##Real);                                                   \
-  HWY_EXPORT(condition_##Real);                                                               \
-  template <>                                                                                 \
-  void multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,   \
-                const Real* X, Real* out) {                                                   \
-    HWY_DYNAMIC_DISPATCH(multiply_##Real)(rows, inner, columns, A, X, out);                   \
-  }                                                                                           \
-  template <>                                                                                 \
-  void symmetric_multiply(std::int64_t n, const Real* P, const Real* x, Real* y) {            \
-    HWY_DYNAMIC_DISPATCH(symmetric_multiply_##Real)(n, P, x, y);                              \
-  }                                                                                           \
-  template <>                                                                                 \
-  void add_symmetric(std::int64_t n, const Real* x, const Real* y, Real* P) {                 \
-    HWY_DYNAMIC_DISPATCH(add_symmetric_##Real)(n, x, y, P);                                   \
-  }                                                                                           \
-  template <>                                                                                 \
-  void add_outer(std::int64_t rows, std::int64_t columns, const Real* x, const Real* y,       \
-                 const Real* K, Real* S) {                                                    \
-    HWY_DYNAMIC_DISPATCH(add_outer_##Real)(rows, columns, x, y, K, S);                        \
-  }                                                                                           \
-  template <>                                                                                 \
-  void congruence(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out, \
-                  Real* scratch) {                                                            \
-    HWY_DYNAMIC_DISPATCH(congruence_##Real)(rows, n, A, P, out, scratch);                     \
-  }                                                                                           \
-  template <>                                                                                 \
-  void transposed_congruence(std::int64_t n, const Real* A, const Real* P, Real* out,         \
-                             Real* scratch) {                                                 \
-    HWY_DYNAMIC_DISPATCH(transposed_congruence_##Real)(n, A, P, out, scratch);                \
-  }                                                                                           \
-  template <>                                                                                 \
-  Real condition(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {          \
-    return HWY_DYNAMIC_DISPATCH(condition_##Real)(n, c, h, P, w, k);                          \
+#define SEQVAE_DISPATCH(Real)                                                                   \
+  HWY_EXPORT(multiply_##Real);                                                                  \
+  HWY_EXPORT(symmetric_multiply_##Real);                                                        \
+  HWY_EXPORT(add_symmetric_##Real);                                                             \
+  HWY_EXPORT(add_outer_##Real);                                                                 \
+  HWY_EXPORT(congruence_##Real);                                                                \
+  HWY_EXPORT(transposed_congruence_##Real);                                                     \
+  HWY_EXPORT(condition_##Real);                                                                 \
+  HWY_EXPORT(condition_covariance_##Real);                                                      \
+  HWY_EXPORT(condition_root_##Real);                                                            \
+  HWY_EXPORT(triangularize_##Real);                                                             \
+  template <>                                                                                   \
+  void multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,     \
+                const Real* X, Real* out) {                                                     \
+    HWY_DYNAMIC_DISPATCH(multiply_##Real)(rows, inner, columns, A, X, out);                     \
+  }                                                                                             \
+  template <>                                                                                   \
+  void symmetric_multiply(std::int64_t n, const Real* P, const Real* x, Real* y) {              \
+    HWY_DYNAMIC_DISPATCH(symmetric_multiply_##Real)(n, P, x, y);                                \
+  }                                                                                             \
+  template <>                                                                                   \
+  void add_symmetric(std::int64_t n, const Real* x, const Real* y, Real* P) {                   \
+    HWY_DYNAMIC_DISPATCH(add_symmetric_##Real)(n, x, y, P);                                     \
+  }                                                                                             \
+  template <>                                                                                   \
+  void add_outer(std::int64_t rows, std::int64_t columns, const Real* x, const Real* y,         \
+                 const Real* K, Real* S) {                                                      \
+    HWY_DYNAMIC_DISPATCH(add_outer_##Real)(rows, columns, x, y, K, S);                          \
+  }                                                                                             \
+  template <>                                                                                   \
+  void congruence(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out,   \
+                  Real* scratch) {                                                              \
+    HWY_DYNAMIC_DISPATCH(congruence_##Real)(rows, n, A, P, out, scratch);                       \
+  }                                                                                             \
+  template <>                                                                                   \
+  void transposed_congruence(std::int64_t n, const Real* A, const Real* P, Real* out,           \
+                             Real* scratch) {                                                   \
+    HWY_DYNAMIC_DISPATCH(transposed_congruence_##Real)(n, A, P, out, scratch);                  \
+  }                                                                                             \
+  template <>                                                                                   \
+  Real condition(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {            \
+    return HWY_DYNAMIC_DISPATCH(condition_##Real)(n, c, h, P, w, k);                            \
+  }                                                                                             \
+  template <>                                                                                   \
+  Real condition_covariance(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) { \
+    return HWY_DYNAMIC_DISPATCH(condition_covariance_##Real)(n, c, h, P, w, k);                 \
+  }                                                                                             \
+  template <>                                                                                   \
+  Real condition_root(std::int64_t n, const Real* c, Real h, Real* St, Real* phi, Real* w,      \
+                      Real* k) {                                                                \
+    return HWY_DYNAMIC_DISPATCH(condition_root_##Real)(n, c, h, St, phi, w, k);                 \
+  }                                                                                             \
+  template <>                                                                                   \
+  void triangularize(std::int64_t rows, std::int64_t columns, Real* M) {                        \
+    HWY_DYNAMIC_DISPATCH(triangularize_##Real)(rows, columns, M);                               \
   }
 SEQVAE_DISPATCH(float)
 SEQVAE_DISPATCH(double)

@@ -92,6 +92,20 @@ void transposed_congruence(std::int64_t n, const Real* A, const Real* P, Real* o
 /// changes neither k nor P where that is not positive and finite.
 template <class Real>
 Real condition(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k);
+
+/// The same by P -= w w^T / f.
+template <class Real>
+Real condition_covariance(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k);
+
+/// The same of S with P = S S^T, given and kept as S^T: S times a triangular root of
+/// I - phi phi^T / f, phi = S^T c (Carlson, AIAA Journal 11, 1973).
+template <class Real>
+Real condition_root(std::int64_t n, const Real* c, Real h, Real* St, Real* phi, Real* w, Real* k);
+
+/// M = [L | 0] times an orthogonal matrix, L[rows][rows] lower triangular with a diagonal >= 0, in
+/// the first columns of M[rows][columns]; columns >= rows. The rest of M is lost.
+template <class Real>
+void triangularize(std::int64_t rows, std::int64_t columns, Real* M);
 /// \}
 
 /// S = L diag(h) L^T with L unit lower triangular, for a positive semidefinite S[k][k] (its lower

@@ -106,6 +106,11 @@ void require_noise(const KalmanNoise& noise, const KalmanModel<Real>& model,
 template <class Real>
 void check(const KalmanFilterArgs<Real>& a) {
   const char* where = "kalman_filter";
+  const int form = static_cast<int>(a.form);
+  if (form < 0 || form > static_cast<int>(KalmanForm::square_root)) {
+    require(false, where, "form", form, "a KalmanForm");
+  }
+  if (a.chunk < 0) require(false, where, "chunk", a.chunk, ">= 0");
   require_data(a.model, a.data, where);
   const std::int64_t rows = most_rows(a.data.layout), n = a.model.n;
   require_optional_output(a.mean, rows, n, where, "mean");

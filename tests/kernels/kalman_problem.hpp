@@ -1,6 +1,8 @@
 // Random linear-Gaussian systems, runs of the contracts on them, and the dense normal distribution
 // of all states and observations as their oracle.
 #pragma once
+#include <gtest/gtest.h>
+
 #include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
@@ -9,6 +11,7 @@
 #include <numbers>
 #include <ostream>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "seqvae/kernels/kalman.hpp"
@@ -184,12 +187,26 @@ void with_workspace(Args& args, Function function) {
   function(args);
 }
 
+/// Within tolerance of the largest entry; NaN where there is NaN.
+inline void expect_near(const std::vector<double>& actual, const std::vector<double>& expected,
+                        double tolerance, const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  double scale = 0;
+  for (const double x : expected) scale = std::max(scale, std::isnan(x) ? 0 : std::abs(x));
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (std::isnan(expected[i]) && std::isnan(actual[i])) continue;
+    ASSERT_LE(std::abs(actual[i] - expected[i]), tolerance * scale)
+        << what << "[" << i << "]: " << actual[i] << " against " << expected[i];
+  }
+}
+
 struct Filtered {
   std::vector<double> mean, covariance, predicted_mean, predicted_covariance, log_likelihood;
   std::vector<double> given_mean, given_covariance, factor, delta, spread;
   std::vector<std::int32_t> status, merge_step, diffuse_steps;
 
-  explicit Filtered(KalmanProblem& problem) {
+  explicit Filtered(KalmanProblem& problem, KalmanForm form = KalmanForm::joseph,
+                    std::int64_t chunk = 0, ThreadPool* pool = nullptr) {
     const auto rows = std::size_t(problem.rows()), n = std::size_t(problem.shape.n);
     const auto B = std::size_t(problem.shape.B);
     for (auto* v : {&mean, &predicted_mean, &given_mean}) v->assign(rows * n + 1, kPoison);
@@ -204,6 +221,7 @@ struct Filtered {
     KalmanFilterArgs<double> args;
     args.model = problem.model();
     args.data = problem.data();
+    args.form = form, args.chunk = chunk, args.pool = pool;
     args.mean = {mean.data(), width};
     args.covariance = {covariance.data(), square};
     args.predicted_mean = {predicted_mean.data(), width};
@@ -218,6 +236,16 @@ struct Filtered {
     args.merge_step = merge_step.data();
     args.diffuse_steps = diffuse_steps.data();
     with_workspace(args, [](const auto& a) { cpu::kalman_filter(a); });
+  }
+  void expect_near(const Filtered& other, double tolerance, const std::string& what) const {
+    EXPECT_EQ(status, other.status) << what;
+    EXPECT_EQ(merge_step, other.merge_step) << what;
+    test::expect_near(mean, other.mean, tolerance, what + "mean");
+    test::expect_near(covariance, other.covariance, tolerance, what + "covariance");
+    test::expect_near(predicted_mean, other.predicted_mean, tolerance, what + "predicted mean");
+    test::expect_near(predicted_covariance, other.predicted_covariance, tolerance,
+                      what + "predicted covariance");
+    test::expect_near(log_likelihood, other.log_likelihood, tolerance, what + "log-likelihood");
   }
   KalmanFiltered<double> view(const KalmanProblem& problem) const {
     const auto n = problem.shape.n, square = n * n;

@@ -5,9 +5,9 @@
 ///     y_t = C_t z_t     + D_t u_t + d_t + r_t,  t >= 0,   r_t ~ N(0, R_t)
 ///
 /// A_t, B_t, b_t, Q_t lead from step t - 1 to step t: those of t = 0 are not read. Components whose
-/// mask is 0 are missing: they drop out of their step. Covariances are kept in Joseph's form, one
-/// observed component after the other (a full R is diagonalised first: R = L diag(h) L^T), and are
-/// exactly symmetric.
+/// mask is 0 are missing: they drop out of their step. One observed component is taken after the
+/// other (a full R is diagonalised first: R = L diag(h) L^T). Covariances are exactly symmetric;
+/// the filter keeps them in one of three forms (KalmanForm), the reverse passes in Joseph's.
 ///
 /// Diffuse states. Component i with diffuse[i] != 0 starts with no information, exactly: a flat
 /// prior, the limit kappa -> infinity of P0 = kappa e_i e_i^T. With z_0 = delta + rest there, all
@@ -27,6 +27,7 @@
 #include <cstdint>
 
 #include "seqvae/core/random.hpp"
+#include "seqvae/core/threads.hpp"
 #include "seqvae/kernels/rows.hpp"
 
 namespace seqvae {
@@ -68,6 +69,17 @@ struct KalmanModel {
   const std::uint8_t* diffuse = nullptr;     ///< [n]  1: diffuse; null: none. double only
 };
 
+/// How the filter keeps a covariance. covariance is the cheapest and loses digits where an
+/// observation is much more precise than the state was known; joseph stays positive semidefinite to
+/// rounding; square_root keeps S with P = S S^T, and twice the digits of the small directions.
+enum class KalmanForm { covariance, joseph, square_root };
+
+/// square_root in float, joseph in double.
+template <class Real>
+inline constexpr KalmanForm kDefaultKalmanForm = sizeof(Real) < sizeof(double)
+                                                     ? KalmanForm::square_root
+                                                     : KalmanForm::joseph;
+
 /// What is observed. Padding is not read; in a packed layout there is none.
 template <class Real>
 struct KalmanData {
@@ -94,6 +106,11 @@ template <class Real>
 struct KalmanFilterArgs {
   KalmanModel<Real> model;
   KalmanData<Real> data;
+  KalmanForm form = kDefaultKalmanForm<Real>;
+  /// Steps of a chunk: chunks of a sequence are filtered at once, after a pass that summarises each
+  /// (docs/kernels/kalman.md). 0: kalman_chunk chooses; layout.T or more: one step after the other.
+  std::int64_t chunk = 0;
+  ThreadPool* pool = nullptr;       ///< CPU: deals sequences and chunks to threads; null: this one
   Rows<Real> mean;                  ///< out [rows][n]  optional
   Rows<Real> covariance;            ///< out [rows][n * n]  optional
   Rows<Real> predicted_mean;        ///< out [rows][n]  given y_0 .. y_{t-1}; optional
@@ -220,6 +237,11 @@ struct KalmanSampleArgs {
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
 };
+
+/// The chunk that is fastest for T steps of B sequences of n states on so many threads; T where
+/// that is one step after the other. Chunks cost about three times the work: they pay where threads
+/// would have nothing to do.
+std::int64_t kalman_chunk(std::int64_t n, std::int64_t T, std::int64_t B, int threads);
 
 /// Pure: reads sizes and which pointers are null. \throws InvalidArgument on a bad size.
 template <class Real>

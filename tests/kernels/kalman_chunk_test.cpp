@@ -1,0 +1,101 @@
+// Chunks filtered at once are the steps taken one after the other, whatever their length, form and
+// number of threads.
+#include <gmock/gmock.h>
+
+#include "seqvae/core/error.hpp"
+#include "tests/kernels/kalman_problem.hpp"
+
+namespace seqvae::test {
+namespace {
+
+class KalmanChunks : public testing::TestWithParam<KalmanShape> {};
+
+TEST_P(KalmanChunks, AreTheStepsOneAfterTheOther) {
+  KalmanProblem p(GetParam(), 5);
+  for (const KalmanForm form :
+       {KalmanForm::covariance, KalmanForm::joseph, KalmanForm::square_root}) {
+    const Filtered sequential(p, form, p.shape.T);
+    EXPECT_THAT(sequential.status, testing::Each(0));
+    for (const std::int64_t chunk :
+         {std::int64_t(1), std::int64_t(2), std::int64_t(3), std::int64_t(7), std::int64_t(16),
+          p.shape.T - 1, p.shape.T + 5}) {
+      const Filtered chunked(p, form, chunk);
+      chunked.expect_near(
+          sequential, 1e-12,
+          "form " + std::to_string(int(form)) + ", chunk " + std::to_string(chunk) + ": ");
+      EXPECT_EQ(chunked.diffuse_steps, sequential.diffuse_steps);
+    }
+  }
+}
+
+TEST_P(KalmanChunks, AreTheSameBitsOnAnyNumberOfThreads) {
+  KalmanProblem p(GetParam(), 5);
+  for (const std::int64_t chunk : {std::int64_t(5), p.shape.T}) {
+    const Filtered one(p, KalmanForm::joseph, chunk);
+    for (const int threads : {2, 3}) {
+      ThreadPool pool(threads);
+      Filtered many(p, KalmanForm::joseph, chunk, &pool);
+      EXPECT_EQ(many.status, one.status);
+      many.expect_near(one, 0, "");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, KalmanChunks,
+    testing::Values(KalmanShape{40, 1, 1, 1, 0, false, false, false, false, false, 0},
+                    KalmanShape{41, 3, 2, 3, 1, true, true, true, true, false, 0},
+                    KalmanShape{37, 3, 4, 2, 1, true, true, false, true, true, 0},
+                    KalmanShape{40, 2, 3, 2, 0, true, false, false, false, false, 2},
+                    KalmanShape{40, 3, 5, 3, 1, true, true, true, true, true, 3},
+                    KalmanShape{30, 2, 9, 4, 0, false, true, false, false, false, 0},
+                    KalmanShape{24, 2, 16, 8, 2, true, true, true, false, false, 0}),
+    testing::PrintToStringParamName());
+
+/// Long, slow to forget, and settled within its chunks.
+TEST(KalmanChunks, OfALongSequence) {
+  KalmanProblem p({20000, 1, 2, 1, 0, false, false, false, false, false, 0});
+  p.A.values = {0.99999, 0.1, 0, 0.99999};
+  const Filtered sequential(p, KalmanForm::joseph, 20000);
+  for (const std::int64_t chunk : {64, 1000}) {
+    Filtered(p, KalmanForm::joseph, chunk).expect_near(sequential, 1e-12, "");
+  }
+}
+
+/// Without noise a stretch is no map with a density; it is filtered from where the others end.
+TEST(KalmanChunks, WithoutNoiseAreFilteredInTurn) {
+  KalmanProblem p({30, 2, 2, 2, 0, false, false, false, false, false, 0});
+  p.C.values = {1, 0, 1, 0};  // the second component says the same again
+  p.R.values = {0, 0.5};
+  p.Q.values = {0, 0, 0, 0.3};
+  p.A.values = {1, 0.5, 0, 0.9};
+  const Filtered sequential(p, KalmanForm::joseph, 30);
+  EXPECT_THAT(sequential.status, testing::Each(0));
+  Filtered(p, KalmanForm::joseph, 4).expect_near(sequential, 1e-12, "");
+}
+
+TEST(KalmanChunks, NameTheStepThatBroke) {
+  KalmanProblem p({30, 3, 2, 1, 0, false, true, false, false, false, 0});
+  p.y[std::size_t(p.row(17, 1))] = std::numeric_limits<double>::infinity();
+  const Filtered f(p, KalmanForm::joseph, 5);
+  EXPECT_THAT(f.status, testing::ElementsAre(0, 18, 0));
+  for (std::int64_t t = 0; t < 30; ++t) {
+    EXPECT_EQ(std::isnan(f.mean[std::size_t(p.row(t, 1) * 2)]), t >= 17) << t;
+    EXPECT_FALSE(std::isnan(f.mean[std::size_t(p.row(t, 2) * 2)]));
+  }
+}
+
+TEST(KalmanChunks, AreChosenWhereThreadsWouldHaveNothingToDo) {
+  EXPECT_EQ(kalman_chunk(4, 1000, 1, 1), 1000);
+  EXPECT_EQ(kalman_chunk(4, 1000, 1, 3), 1000);
+  EXPECT_EQ(kalman_chunk(4, 1000, 8, 16), 1000);
+  EXPECT_EQ(kalman_chunk(4, 100000, 2, 64), 3125);
+  EXPECT_EQ(kalman_chunk(4, 100, 1, 64), 64);
+  EXPECT_EQ(kalman_chunk(4, 0, 0, 64), 1);
+  KalmanProblem p({5, 1, 2, 1, 0, false, false, false, false, false, 0});
+  EXPECT_THAT([&] { Filtered(p, KalmanForm::joseph, -1); },
+              testing::ThrowsMessage<InvalidArgument>("kalman_filter: chunk = -1, must be >= 0"));
+}
+
+}  // namespace
+}  // namespace seqvae::test
