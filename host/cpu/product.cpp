@@ -71,9 +71,9 @@ HWY_INLINE hn::Vec<D> bias_of(D d, const Real* bias, std::int64_t columns) {
   return load_first(d, bias, columns);
 }
 
-// kRows rows from row0, kVectors vectors of columns from column0. kTiled: x stands packed tile
+// kRows rows from row0, kVectors vectors of columns from column0. kTransposed: x stands packed tile
 // after tile, each [K][kRows].
-template <int kRows, int kVectors, bool kTiled, class D, class Real = hn::TFromD<D>>
+template <int kRows, int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
 HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t column0) {
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   hn::Vec<D> sums[kRows][kVectors];
@@ -85,7 +85,7 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
   }
   HWY_UNROLL(10)
   for (int r = 0; r < kRows; ++r) {
-    x[r] = kTiled ? p.x.data + row0 * p.K + r : p.x[row0 + r];
+    x[r] = !kTransposed ? p.x[row0 + r] : p.x.data + (p.x.stride == 0 ? row0 * p.K : row0) + r;
     HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) {
       sums[r][v] = sums[0][v];
@@ -94,23 +94,24 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
     }
   }
   const Real* panel = p.panel + column0;
+  const std::int64_t next = p.x.stride == 0 ? kRows : p.x.stride;  // where kTransposed
   HWY_UNROLL(1)
   for (std::int64_t k = 0; k < p.K; ++k) {
     hn::Vec<D> w[kVectors];
     HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) {
       w[v] = hn::LoadU(d, panel + v * lanes);
-      if (!kTiled) __builtin_prefetch(panel + v * lanes + kPrefetchBytes / sizeof(Real));
+      if (!kTransposed) __builtin_prefetch(panel + v * lanes + kPrefetchBytes / sizeof(Real));
     }
     panel += p.width;
     HWY_UNROLL(10)
     for (int r = 0; r < kRows; ++r) {
-      const auto factor = hn::Set(d, kTiled ? x[0][r] : x[r][k]);
+      const auto factor = hn::Set(d, kTransposed ? x[0][r] : x[r][k]);
       HWY_UNROLL(2)
       for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(factor, w[v], sums[r][v]);
     }
-    if (kTiled) {
-      x[0] += kRows;
+    if (kTransposed) {
+      x[0] += next;
     } else {
       __builtin_prefetch(x[kRows - 1] + p.x.stride + k * kRows);
     }
@@ -128,55 +129,55 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
   }
 }
 
-template <int kVectors, bool kTiled, class D, class Real = hn::TFromD<D>>
+template <int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
 void tile_of(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t rows,
              std::int64_t column0) {
   static_assert(kMostRows == 5 || kMostRows == 10);
   switch (rows) {
     case 1:
-      return tile<1, kVectors, kTiled>(d, p, row0, column0);
+      return tile<1, kVectors, kTransposed>(d, p, row0, column0);
     case 2:
-      return tile<2, kVectors, kTiled>(d, p, row0, column0);
+      return tile<2, kVectors, kTransposed>(d, p, row0, column0);
     case 3:
-      return tile<3, kVectors, kTiled>(d, p, row0, column0);
+      return tile<3, kVectors, kTransposed>(d, p, row0, column0);
     case 4:
-      return tile<4, kVectors, kTiled>(d, p, row0, column0);
+      return tile<4, kVectors, kTransposed>(d, p, row0, column0);
     case 5:
-      return tile<5, kVectors, kTiled>(d, p, row0, column0);
+      return tile<5, kVectors, kTransposed>(d, p, row0, column0);
 #if HWY_TARGET <= HWY_AVX3
     case 6:
-      return tile<6, kVectors, kTiled>(d, p, row0, column0);
+      return tile<6, kVectors, kTransposed>(d, p, row0, column0);
     case 7:
-      return tile<7, kVectors, kTiled>(d, p, row0, column0);
+      return tile<7, kVectors, kTransposed>(d, p, row0, column0);
     case 8:
-      return tile<8, kVectors, kTiled>(d, p, row0, column0);
+      return tile<8, kVectors, kTransposed>(d, p, row0, column0);
     case 9:
-      return tile<9, kVectors, kTiled>(d, p, row0, column0);
+      return tile<9, kVectors, kTransposed>(d, p, row0, column0);
     case 10:
-      return tile<10, kVectors, kTiled>(d, p, row0, column0);
+      return tile<10, kVectors, kTransposed>(d, p, row0, column0);
 #endif
   }
 }
 
 // Rows in tiles of equal height, as nearly as may be.
-template <int kVectors, bool kTiled, class D, class Real = hn::TFromD<D>>
+template <int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
 void columns_of(D d, const PanelProduct<Real>& p, std::int64_t column0) {
   const std::int64_t tiles = (p.rows + kMostRows - 1) / kMostRows;
   for (std::int64_t t = 0; t < tiles; ++t) {
     const std::int64_t begin = p.rows * t / tiles, end = p.rows * (t + 1) / tiles;
-    tile_of<kVectors, kTiled>(d, p, begin, end - begin, column0);
+    tile_of<kVectors, kTransposed>(d, p, begin, end - begin, column0);
   }
 }
 
-template <bool kTiled, class Real>
+template <bool kTransposed, class Real>
 void product(const PanelProduct<Real>& p) {
   const hn::CappedTag<Real, 64 / sizeof(Real)> d;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t column = 0; column < p.columns; column += 2 * lanes) {
     if (p.width - column >= 2 * lanes) {
-      columns_of<2, kTiled>(d, p, column);
+      columns_of<2, kTransposed>(d, p, column);
     } else {
-      columns_of<1, kTiled>(d, p, column);
+      columns_of<1, kTransposed>(d, p, column);
     }
   }
 }
@@ -212,8 +213,11 @@ void sum_outer_products(const OuterProducts<Real>& p) {
   for (std::int64_t n = 0; n < p.N; n += kBlock) {
     PanelProduct<Real> one;
     one.rows = std::min(kBlock, p.N - n), one.K = p.summed;
-    pack_tiles(p, n, n + one.rows, tiles);
-    one.x = {tiles, 0}, one.panel = panel;
+    one.x = {p.a.data + n, p.a.stride}, one.panel = panel;
+    if (p.K > 2 * kColumns) {
+      pack_tiles(p, n, n + one.rows, tiles);
+      one.x = {tiles, 0};
+    }
     for (std::int64_t k = 0; k < p.K; k += kColumns) {
       one.width = panel_width<Real>(p.K, k / kColumns);
       one.columns = std::min(one.width, p.K - k);
