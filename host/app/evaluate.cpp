@@ -45,6 +45,12 @@ io::Json json_of(const ForecastScores& scores) {
            {{"50", scores.coverage_50}, {"80", scores.coverage_80}, {"95", scores.coverage_95}}}};
 }
 
+io::Json json_of(const LgssmDiagnostics& d) {
+  return {{"count", d.count},         {"nis", d.nis},
+          {"nis_p", d.nis_p},         {"lags", d.lags},
+          {"ljung_box", d.ljung_box}, {"ljung_box_p", d.ljung_box_p}};
+}
+
 using Score = std::function<ForecastScores(const std::function<void(std::span<double>)>&)>;
 
 /// The scores in the file's units and, where the model sees scaled values, in those too.
@@ -102,6 +108,7 @@ void run(EvaluateCommand a) {
                      {"steps", e.steps},
                      {"sequences", e.sequences},
                      {"observed", e.observed}};
+  if (e.residuals) report["residuals"] = json_of(*e.residuals);
   if (a.forecast) {
     a.options.seed = seed;
     a.options.samples = a.samples.value_or(100);

@@ -16,7 +16,7 @@ void begin_settled(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64
   const std::int64_t n = a.model.n, row = cpu::kalman::row_of(layout, t, b);
   SettledSums<Real>& sums = s.sums;
   std::copy_n(a.filtered.mean[row], n, sums.z);
-  cpu::add_multiply_vector(n, n, a.filtered.covariance[row], s.r, sums.z);
+  cpu::add_multiply_vector(n, n, s.replay.covariance_of(t, b), s.r, sums.z);
   sums.clear(n, a.model.m, sums.sums);
   sums.clear(n, a.model.m, sums.constants);
   KalmanBackwardArgs<Real> constant = a;

@@ -27,8 +27,9 @@ struct DiffuseFilter {
 };
 
 /// All observed components of a step; the step's log-likelihood, NaN where a variance is bad.
+/// `innovation`: [m], or null.
 template <class Real>
-Real observe(std::int64_t n, DiffuseFilter<Real>& filter) {
+Real observe(std::int64_t n, DiffuseFilter<Real>& filter, Real* innovation) {
   auto& [stepper, observation, covariance, regression, s, whole, u] = filter;
   Real log_likelihood = 0;
   for (std::int64_t i = 0; i < observation.count(); ++i) {
@@ -41,6 +42,7 @@ Real observe(std::int64_t n, DiffuseFilter<Real>& filter) {
     if (!(u.f > 0) || !std::isfinite(u.f)) return std::numeric_limits<Real>::quiet_NaN();
     stepper.move(c, observation.e(i), s, u);
     log_likelihood += regression.add(u.a, u.v, u.f, noise);
+    if (innovation != nullptr) innovation[observation.index(i)] = regression.innovation();
   }
   return log_likelihood;
 }
@@ -71,7 +73,10 @@ std::int32_t filter_diffuse(const KalmanFilterArgs<Real>& a, std::int64_t b,
       write(a.predicted_covariance, row, n * n, whole.P);
     }
     sound = observation.read(t, b) && sound;
-    const Real log_likelihood = sound ? observe(n, filter) : std::numeric_limits<Real>::quiet_NaN();
+    Real* innovation = a.innovation ? a.innovation[row] : nullptr;
+    constexpr Real nan = std::numeric_limits<Real>::quiet_NaN();
+    if (innovation != nullptr) std::fill_n(innovation, a.model.m, nan);
+    const Real log_likelihood = sound ? observe(n, filter, innovation) : nan;
     std::copy_n(covariance.P(), n * n, s.P);
     if (!std::isfinite(log_likelihood)) {
       status = static_cast<std::int32_t>(t + 1);

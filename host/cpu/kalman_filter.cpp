@@ -12,13 +12,20 @@ using cpu::kalman::DiffuseFilter;
 using cpu::kalman::GroupFilter;
 
 template <class Real>
+void fill_covariances(const KalmanFilterArgs<Real>& a, std::int64_t row, Real value) {
+  const std::int64_t nn = a.model.n * a.model.n;
+  if (a.covariance) std::fill_n(a.covariance[row], nn, value);
+  if (a.predicted_covariance) std::fill_n(a.predicted_covariance[row], nn, value);
+}
+
+template <class Real>
 void fill_row(const KalmanFilterArgs<Real>& a, std::int64_t row, Real value) {
   const std::int64_t n = a.model.n;
   if (a.mean) std::fill_n(a.mean[row], n, value);
-  if (a.covariance) std::fill_n(a.covariance[row], n * n, value);
   if (a.predicted_mean) std::fill_n(a.predicted_mean[row], n, value);
-  if (a.predicted_covariance) std::fill_n(a.predicted_covariance[row], n * n, value);
+  if (!a.shared_covariance) fill_covariances(a, row, value);
   if (a.log_likelihood) *a.log_likelihood[row] = value;
+  if (a.innovation) std::fill_n(a.innovation[row], a.model.m, value);
 }
 
 /// The status of a sequence, 0 or 1 + its first bad step: from there on its rows are NaN.
@@ -60,7 +67,7 @@ class Filter {
   Filter(const KalmanFilterArgs<Real>& a, Arena& arena)
       : a_(a), threads_(a.pool != nullptr ? a.pool->count() : 1) {
     const std::int64_t n = a.model.n, T = a.data.layout.T, B = a.data.layout.B;
-    chunk_ = a.chunk > 0 ? a.chunk : kalman_chunk(n, T, B, threads_);
+    chunk_ = a.chunk > 0 ? a.chunk : a.shared_covariance ? T : kalman_chunk(n, T, B, threads_);
     chunks_ = chunk_ >= T ? 1 : (T + chunk_ - 1) / chunk_;
     if (chunks_ > 1) {
       summaries_ = arena.take<Real>(B * chunks_ * cpu::kalman::ChunkSummary<Real>::size(n));
@@ -85,8 +92,12 @@ class Filter {
       run_chunks();
     } else if (covariances_are_shared(a_)) {
       share(1, [&](std::int64_t, FilterScratch<Real>& s) {
-        s.group.run(a_.data.layout.T, 0, B);
+        const std::int64_t T = a_.data.layout.T, steps = s.group.run(T, 0, B);
         for (std::int64_t b = 0; b < B; ++b) conclude(a_, b, s.group.status(b));
+        for (std::int64_t t = steps; a_.shared_covariance && t < T; ++t) {
+          const bool broke = t < s.group.longest();
+          fill_covariances(a_, t, broke ? std::numeric_limits<Real>::quiet_NaN() : Real(0));
+        }
       });
     } else {
       share(B, [&](std::int64_t b, FilterScratch<Real>& s) {

@@ -23,8 +23,9 @@ class GroupFilter {
     bad_ = arena.take<std::int64_t>(most);
   }
 
-  /// Steps 0 .. end of sequences first .. first + count, from m0 and P0.
-  void run(std::int64_t end, std::int64_t first, std::int64_t count) {
+  /// Steps 0 .. end of sequences first .. first + count, from m0 and P0. \return the steps before
+  /// the one whose covariance broke
+  std::int64_t run(std::int64_t end, std::int64_t first, std::int64_t count) {
     const std::int64_t n = a_.model.n;
     for (std::int64_t g = 0; g < count; ++g) {
       std::fill_n(mean(g), n, Real(0));
@@ -32,17 +33,18 @@ class GroupFilter {
         std::copy_n(at(a_.model.m0, a_.data.layout, 0, first + g), n, mean(g));
       }
     }
-    run_from(0, end, first, count, covariances_.start(first));
+    return run_from(0, end, first, count, covariances_.start(first));
   }
   /// Steps begin .. end of sequence b, from the moments of the step before, or of the prior.
   void resume(std::int64_t begin, std::int64_t end, std::int64_t b, const Real* m, const Real* P) {
-    if (begin == 0) return run(end, b, 1);
+    if (begin == 0) return static_cast<void>(run(end, b, 1));
     std::copy_n(m, a_.model.n, mean(0));
     run_from(begin, end, b, 1, covariances_.start_from(P));
   }
 
   /// 0, or 1 + the step where the group's g-th sequence broke: its rows from there on are not
   /// written.
+  std::int64_t longest() const { return longest_; }  ///< steps of the longest
   std::int32_t status(std::int64_t g) const { return static_cast<std::int32_t>(bad_[g] + 1); }
   /// After the last step of the group's only sequence.
   const Real* last_mean() { return mean(0); }
@@ -53,23 +55,24 @@ class GroupFilter {
   Real* mean(std::int64_t g) { return means_ + g * a_.model.n; }
   bool goes_on(std::int64_t t, std::int64_t g) const { return t < end_[g] && bad_[g] == kNone; }
 
-  void run_from(std::int64_t t, std::int64_t end, std::int64_t first, std::int64_t count,
-                bool starts_well) {
+  std::int64_t run_from(std::int64_t t, std::int64_t end, std::int64_t first, std::int64_t count,
+                        bool starts_well) {
     first_ = first, count_ = count;
-    std::int64_t last = 0;
+    longest_ = 0;
     for (std::int64_t g = 0; g < count; ++g) {
       bad_[g] = kNone;
       end_[g] = std::min(end, length_of(a_.data.layout, first + g));
-      last = std::max(last, end_[g]);
+      longest_ = std::max(longest_, end_[g]);
     }
-    bool settled = false, mapped = false;
-    for (; t < last; ++t) {
-      const bool sound = starts_well && covariances_.step(t, first);
+    bool settled = false, mapped = false, sound = true;
+    for (; t < longest_ && sound; ++t) {
+      sound = starts_well && covariances_.step(t, first);
       if (covariances_.settled() != settled) {
         settled = !settled;
         mapped = settled && build_map(t);
       }
       if (mapped) apply_map(t);
+      if (sound && a_.shared_covariance) write_covariances(t);
       for (std::int64_t g = 0; g < count; ++g) {
         if (!goes_on(t, g)) continue;
         if (!sound) {
@@ -79,6 +82,7 @@ class GroupFilter {
         }
       }
     }
+    return sound ? longest_ : t - 1;
   }
 
   void add_state_inputs(std::int64_t t, std::int64_t b, Real* x) const {
@@ -95,6 +99,17 @@ class GroupFilter {
       add_state_inputs(t, first_ + g, predicted);
     }
   }
+  void write_covariances(std::int64_t row) {
+    const std::int64_t n = a_.model.n;
+    write(a_.covariance, row, n * n, covariances_.P());
+    write(a_.predicted_covariance, row, n * n, covariances_.predicted());
+  }
+  Real* innovations(std::int64_t t, std::int64_t g) const {
+    if (!a_.innovation) return nullptr;
+    Real* row = a_.innovation[row_of(a_.data.layout, t, first_ + g)];
+    std::fill_n(row, a_.model.m, std::numeric_limits<Real>::quiet_NaN());
+    return row;
+  }
   /// Writes what step t of sequence g found; mean(g) is filtered.
   void finish(std::int64_t t, std::int64_t g, Real log_likelihood) {
     if (!std::isfinite(log_likelihood)) {
@@ -103,8 +118,7 @@ class GroupFilter {
     }
     const std::int64_t n = a_.model.n, row = row_of(a_.data.layout, t, first_ + g);
     write(a_.mean, row, n, mean(g));
-    write(a_.covariance, row, n * n, covariances_.P());
-    write(a_.predicted_covariance, row, n * n, covariances_.predicted());
+    if (!a_.shared_covariance) write_covariances(row);
     if (a_.log_likelihood) *a_.log_likelihood[row] = log_likelihood;
   }
 
@@ -116,10 +130,12 @@ class GroupFilter {
     Real* m = mean(g);
     std::copy_n(predicted_, n, m);
     observation.read_values(t, b);
+    Real* innovation = innovations(t, g);
     Real log_likelihood = 0;
     for (std::int64_t i = 0; i < observation.count(); ++i) {
       const Real v = observation.e(i) - dot(n, observation.c(i), m), f = covariances_.f(i);
       axpy(n, v, covariances_.k(i), m);
+      if (innovation != nullptr) innovation[observation.index(i)] = v / std::sqrt(f);
       log_likelihood -= (Real(kLog2Pi) + covariances_.log_f(i) + v * v / f) / 2;
     }
     finish(t, g, log_likelihood);
@@ -163,6 +179,10 @@ class GroupFilter {
     std::copy_n(out, n, mean(g));
     Real square = 0;
     for (std::int64_t i = 0; i < seen; ++i) square += half_over_f_[i] * v[i] * v[i];
+    Real* innovation = innovations(t, g);
+    for (std::int64_t i = 0; innovation != nullptr && i < seen; ++i) {
+      innovation[covariances_.observation().index(i)] = v[i] / std::sqrt(covariances_.f(i));
+    }
     finish(t, g, -log_normalizer_ - square);
   }
 
@@ -170,7 +190,7 @@ class GroupFilter {
   Covariances<Real> covariances_;
   SettledMap<Real> map_;
   Real *x_, *means_, *out_, *predicted_, *half_over_f_, log_normalizer_ = 0;
-  std::int64_t first_ = 0, count_ = 0, *end_, *bad_;
+  std::int64_t first_ = 0, count_ = 0, longest_ = 0, *end_, *bad_;
 };
 
 }  // namespace seqvae::cpu::kalman

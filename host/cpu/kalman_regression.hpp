@@ -36,6 +36,7 @@ class Regression {
       std::copy_n(row_, rank_, L_ + rank_ * q_);
       L_[rank_ * q_ + rank_] = added / root;
       z_[rank_++] = v / root;
+      innovation_ = std::numeric_limits<Real>::quiet_NaN();
       return Real(-0.5) * (Real(kLog2Pi) + 2 * std::log(added));
     }
     // Givens rotations from the last column to the first bring the row to zero.
@@ -53,8 +54,11 @@ class Regression {
       z_[j] = c * z + s * residual;
       residual = c * residual - s * z;
     }
+    innovation_ = residual;
     return Real(-0.5) * (Real(kLog2Pi) + std::log(f) + residual * residual) - log_ratio;
   }
+  /// The last v given the rows before it, standardised; NaN where they said nothing of it.
+  Real innovation() const { return innovation_; }
 
   /// delta[q] and G[q][q] with Cov(delta) = G G^T. Full rank only.
   void solve(Real* delta, Real* G) {
@@ -108,6 +112,7 @@ class Regression {
   }
 
   std::int64_t q_, rank_ = 0;
+  Real innovation_ = 0;
   Real *Y_, *V_, *L_, *z_, *row_, *rest_;
 };
 

@@ -71,11 +71,16 @@ class Replay {
         G * Matrix(information.matrixU().solve(Matrix::Identity(q_, q_)));
   }
 
+  /// The filtered covariance of step t, delta integrated out.
+  const Real* covariance_of(std::int64_t t, std::int64_t b) const {
+    return filtered_.covariance[covariance_row(data_.layout, filtered_.shared_covariance, t, b)];
+  }
+
   /// Filtered moments of step t; `given`: those given delta, as above.
   void filtered_moments(std::int64_t t, std::int64_t b, bool given, Moments<Real>& s) {
     const std::int64_t n = model_.n, row = row_of(data_.layout, t, b);
     std::copy_n(given ? filtered_.diffuse.mean[row] : filtered_.mean[row], n, s.m);
-    std::copy_n(given ? filtered_.diffuse.covariance[row] : filtered_.covariance[row], n * n, s.P);
+    std::copy_n(given ? filtered_.diffuse.covariance[row] : covariance_of(t, b), n * n, s.P);
     s.q = given ? q_ : 0;
     if (given) turn(filtered_.diffuse.factor[row], s);
   }
@@ -84,7 +89,7 @@ class Replay {
   /// covariances before it that are the same bits. Changes nothing.
   bool same_at(std::int64_t t, std::int64_t b) {
     if (t == 0 || P_ == nullptr || diffuse(t, b)) return false;
-    const Real* P = filtered_.covariance[row_of(data_.layout, t - 1, b)];
+    const Real* P = covariance_of(t - 1, b);
     return at(model_.A, data_.layout, t, b) == A_ && at(model_.Q, data_.layout, t, b) == Q_ &&
            observation_.same_at(t, b) && std::equal(P, P + model_.n * model_.n, P_);
   }
@@ -97,7 +102,7 @@ class Replay {
     const std::int64_t n = model_.n;
     const RowLayout& layout = data_.layout;
     const bool same = same_at(t, b);
-    P_ = t > 0 && !diffuse(t, b) ? filtered_.covariance[row_of(layout, t - 1, b)] : nullptr;
+    P_ = t > 0 && !diffuse(t, b) ? covariance_of(t - 1, b) : nullptr;
     A_ = at(model_.A, layout, t, b), Q_ = at(model_.Q, layout, t, b);
     if (same) return run_mean(t, b);
     if (t == 0) {

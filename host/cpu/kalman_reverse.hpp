@@ -86,7 +86,7 @@ class SettledReverse {
     const Observation<Real>& observation = replay.observation();
     const std::int64_t n = model_.n, seen = observation.count();
     const Real *k = replay.gains(), *Q = at(model_.Q, data_.layout, t, b);
-    const Real* P = filtered_.covariance[row_of(data_.layout, t - 1, b)];
+    const Real* P = replay.covariance_of(t - 1, b);
     if (!forward_.build(observation, k, replay.variances(), P, A(t, b), Q)) return false;
     std::fill_n(map_, (n + seen) * columns_, Real(0));
     for (std::int64_t term = 0; term < n + seen; ++term) {

@@ -211,6 +211,12 @@ struct SampleScratch {
 };
 
 template <class Real>
+const Real* covariance_of(const KalmanSampleArgs<Real>& a, std::int64_t t, std::int64_t b) {
+  return a.filtered
+      .covariance[cpu::kalman::covariance_row(a.data.layout, a.filtered.shared_covariance, t, b)];
+}
+
+template <class Real>
 void keep_gains(const KalmanSampleArgs<Real>& args, std::int64_t b, std::int64_t length,
                 SampleScratch<Real>& s) {
   const std::int64_t n = args.model.n, m = args.model.m;
@@ -220,8 +226,7 @@ void keep_gains(const KalmanSampleArgs<Real>& args, std::int64_t b, std::int64_t
       s.stepper.start(b, s.moments);
     } else {
       if (t == merge) {
-        const std::int64_t row = cpu::kalman::row_of(args.data.layout, t - 1, b);
-        std::copy_n(args.filtered.covariance[row], n * n, s.moments.P);
+        std::copy_n(covariance_of(args, t - 1, b), n * n, s.moments.P);
         s.moments.q = 0;
       }
       s.stepper.predict(t, b, s.moments);
@@ -297,8 +302,8 @@ std::int32_t sample_path(const KalmanSampleArgs<Real>& args, std::int64_t b, std
     }
     axpy(n, Real(1), s.mean + t * n, z);
     if (t < merge) add_delta(t, z);
-    const auto& P = t < merge ? args.filtered.diffuse.covariance : args.filtered.covariance;
-    cpu::add_multiply_vector(n, n, P[row], s.r, z);
+    const Real* P = t < merge ? args.filtered.diffuse.covariance[row] : covariance_of(args, t, b);
+    cpu::add_multiply_vector(n, n, P, s.r, z);
     for (std::int64_t i = s.count[t] - 1; i >= 0; --i) {
       const std::int64_t place = t * m + i;
       Real v = s.v[place];

@@ -38,6 +38,12 @@ void write(const Rows<Real>& out, std::int64_t row, std::int64_t count, const Re
   if (out) std::copy_n(values, count, out[row]);
 }
 
+/// The row of a filtered covariance.
+inline std::int64_t covariance_row(const RowLayout& layout, bool shared, std::int64_t t,
+                                   std::int64_t b) {
+  return shared ? t : row_of(layout, t, b);
+}
+
 inline std::int64_t length_of(const RowLayout& layout, std::int64_t b) {
   if (layout.offsets != nullptr) {  // step t has a row of b while its count exceeds b
     std::int64_t first = 0, last = layout.T;

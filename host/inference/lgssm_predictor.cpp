@@ -29,6 +29,7 @@ class LgssmPredictor : public Predictor {
       e.log_likelihood += e.per_sequence.back();
     }
     e.reconstruction = e.log_likelihood;
+    if (e.observed > 0) e.residuals = diagnose(model_.innovations(set), set);
     return e;
   }
 

@@ -76,6 +76,23 @@ void require_filtered(const KalmanModel<Real>& model, const RowLayout& layout,
   require_pointer(filtered.merge_step, where, "filtered.merge_step");
 }
 
+/// One covariance for all sequences.
+template <class Real>
+void require_shared(const KalmanFilterArgs<Real>& a, const char* where) {
+  const auto shared = [&](const StepArray<const Real>& array, const char* argument) {
+    require(array.sequence == 0, where, std::string(argument) + ".sequence", array.sequence,
+            "0 with shared_covariance");
+  };
+  shared(a.model.A, "model.A"), shared(a.model.Q, "model.Q"), shared(a.model.C, "model.C");
+  shared(a.model.R, "model.R"), shared(a.model.P0, "model.P0");
+  if (a.data.mask || a.model.diffuse != nullptr) {
+    throw InvalidArgument(std::string(where) +
+                          ": shared_covariance with a mask or diffuse states, must be without");
+  }
+  require(a.chunk == 0 || a.chunk >= a.data.layout.T, where, "chunk", a.chunk,
+          "0, or at least layout.T, with shared_covariance");
+}
+
 template <class Args>
 void require_workspace(const Args& a, const char* where) {
   const std::size_t needed = kalman_workspace_bytes(a);
@@ -112,12 +129,14 @@ void check(const KalmanFilterArgs<Real>& a) {
   }
   if (a.chunk < 0) require(false, where, "chunk", a.chunk, ">= 0");
   require_data(a.model, a.data, where);
+  if (a.shared_covariance) require_shared(a, where);
   const std::int64_t rows = most_rows(a.data.layout), n = a.model.n;
   require_optional_output(a.mean, rows, n, where, "mean");
   require_optional_output(a.covariance, rows, n * n, where, "covariance");
   require_optional_output(a.predicted_mean, rows, n, where, "predicted_mean");
   require_optional_output(a.predicted_covariance, rows, n * n, where, "predicted_covariance");
   require_optional_output(a.log_likelihood, rows, 1, where, "log_likelihood");
+  require_optional_output(a.innovation, rows, a.model.m, where, "innovation");
   if (rows > 0) {
     require_pointer(a.status, where, "status");
   }

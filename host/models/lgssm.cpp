@@ -72,6 +72,19 @@ std::vector<double> Lgssm::log_likelihood(const data::SequenceSet& set,
   return rows;
 }
 
+std::vector<double> Lgssm::innovations(const data::SequenceSet& set,
+                                       const Progress& progress) const {
+  const Sequences sequences(set, matrices_, "innovations");
+  std::vector<double> rows(set.values.size());
+  lgssm::for_each_sequence<FilterRun>(
+      sequences.count(), pool_, progress, [&](FilterRun& run, std::int64_t i) {
+        run.run(matrices_, sequences.data(i), nullptr,
+                rows.data() + sequences.first_row(i) * matrices_.m);
+        run.require_sound(i, sequences.length(i));
+      });
+  return rows;
+}
+
 Lgssm::States Lgssm::states(const data::SequenceSet& set, const Progress& progress) const {
   const Sequences sequences(set, matrices_, "states");
   const std::int64_t n = matrices_.n, nn = n * n;

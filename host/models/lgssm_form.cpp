@@ -27,6 +27,13 @@ class GivenForm : public LgssmForm {
   LgssmMatrices matrices_;
 };
 
+using Map = Eigen::Map<const Matrix>;
+
+/// N X^-1 for symmetric positive definite X, the least squares of products N by products X.
+Matrix regression(const Matrix& N, const Matrix& X) {
+  return X.ldlt().solve(N.transpose()).transpose();
+}
+
 /// Parameters in the order A, C, B, D, d, m0, log of Q's diagonal, log of R's diagonal.
 class LearnedForm : public LgssmForm {
  public:
@@ -117,6 +124,39 @@ class LearnedForm : public LgssmForm {
     return x;
   }
 
+  /// Shumway and Stoffer, Journal of Time Series Analysis 3, 1982: two regressions and what they
+  /// leave; of a column over the steps where it is seen.
+  std::vector<double> maximise(const LgssmMoments& e) const override {
+    const std::int64_t k = n_ + U_ + 1;
+    const Map zx(e.zx.data(), n_, n_ + U_);
+    const Matrix AB = regression(zx, Map(e.xx.data(), n_ + U_, n_ + U_));
+    LgssmMatrices x;
+    x.n = n_, x.m = m_, x.U = U_;
+    const auto rows = [](const Matrix& M) {
+      return std::vector<double>(M.data(), M.data() + M.size());
+    };
+    Matrix CDd(m_, k);
+    std::vector<double> log_Q, log_R;
+    for (std::int64_t i = 0; i < n_; ++i) {
+      const double left = e.zz[std::size_t(i * (n_ + 1))] - AB.row(i).dot(zx.row(i));
+      log_Q.push_back(std::log(left / e.transitions));
+    }
+    for (std::int64_t j = 0; j < m_; ++j) {
+      const Map yw(e.yw.data() + j * k, 1, k), ww(e.ww.data() + j * k * k, k, k);
+      CDd.row(j) = regression(yw, ww);
+      const double left = e.yy[std::size_t(j)] - CDd.row(j).dot(yw.row(0));
+      log_R.push_back(std::log(left / e.seen[std::size_t(j)]));
+    }
+    x.A = rows(AB.leftCols(n_)), x.B = rows(AB.rightCols(U_));
+    x.C = rows(CDd.leftCols(n_)), x.D = rows(CDd.middleCols(n_, U_)), x.d = rows(CDd.rightCols(1));
+    for (const double z : e.z0) x.m0.push_back(z / e.sequences);
+    std::vector<double> out;
+    for (auto [M, size] : free_matrices(x)) out.insert(out.end(), M->begin(), M->end());
+    out.insert(out.end(), log_Q.begin(), log_Q.end());
+    out.insert(out.end(), log_R.begin(), log_R.end());
+    return out;
+  }
+
   std::vector<double> reverse(std::span<const double> parameters,
                               const LgssmMatrices& grad) const override {
     std::vector<double> out;
@@ -141,6 +181,10 @@ class LearnedForm : public LgssmForm {
 };
 
 }  // namespace
+
+std::vector<double> LgssmForm::maximise(const LgssmMoments&) const {
+  throw InvalidArgument("em: this form has no closed maximum; it is fitted by its gradient");
+}
 
 std::unique_ptr<LgssmForm> make_lgssm_form(const io::JsonView& configuration, std::int64_t m,
                                            std::int64_t U) {

@@ -74,8 +74,9 @@ struct FilterRun {
   std::int32_t status = 0, merge_step = 0, diffuse_steps = 0;
   Workspace workspace;
 
-  /// `log_likelihood`: [length], or null.
-  void run(const LgssmMatrices& matrices, const KalmanData<double>& data, double* log_likelihood) {
+  /// `log_likelihood`: [length], or null; `innovation`: [length][m], or null.
+  void run(const LgssmMatrices& matrices, const KalmanData<double>& data, double* log_likelihood,
+           double* innovation = nullptr) {
     const auto rows = static_cast<std::size_t>(data.layout.T);
     const auto n = static_cast<std::size_t>(matrices.n);
     if (mean.size() < rows * n) {
@@ -95,6 +96,7 @@ struct FilterRun {
     args.covariance = {covariance.data(), matrices.n * matrices.n};
     args.diffuse = diffuse<double>(*this, matrices);
     args.log_likelihood = {log_likelihood, 1};
+    args.innovation = {innovation, matrices.m};
     args.status = &status;
     args.merge_step = &merge_step;
     args.diffuse_steps = &diffuse_steps;

@@ -1,5 +1,6 @@
-// Maximum likelihood of the linear-Gaussian model, by its exact gradient.
+// Maximum likelihood of the linear-Gaussian model, by its exact gradient or by EM.
 #include <chrono>
+#include <optional>
 
 #include "host/train/lgssm_checkpoint.hpp"
 #include "host/train/metrics_file.hpp"
@@ -58,13 +59,18 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
   ThreadPool pool(options.threads);
   MetricsFile metrics(options.run / "metrics.jsonl");
   const std::filesystem::path last = options.run / "last.safetensors";
-  LbfgsState state;
+  const bool em = config.method == "em";
+  LbfgsState state;   // em: x and iteration alone
   double before = 0;  // seconds of the runs before
   const bool resumed = options.resume && std::filesystem::exists(last);
   if (resumed) {
     const LgssmCheckpoint checkpoint = read_lgssm_checkpoint(last, *form);
-    state = state_of(io::JsonView(checkpoint.state, last.string(), "state"),
-                     checkpoint.parameters.size());
+    const io::JsonView saved(checkpoint.state, last.string(), "state");
+    if (em) {
+      state.x = checkpoint.parameters, state.iteration = saved.at("iteration").integer(0);
+    } else {
+      state = state_of(saved, checkpoint.parameters.size());
+    }
     before = metrics.cut_to(state.iteration);
   } else {
     metrics.cut_to(0);
@@ -77,16 +83,16 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
     metrics.sync();
     write_lgssm_checkpoint(options.run / "best.safetensors", *form,
                            {at.x, {{"step", at.iteration}}});
-    write_lgssm_checkpoint(last, *form, {at.x, to_json(at)});
+    write_lgssm_checkpoint(last, *form,
+                           {at.x, em ? io::Json{{"iteration", at.iteration}} : to_json(at)});
   };
   Stop stop = Stop::finished;
-  LgssmFitOptions fit;
-  fit.max_iterations = config.iterations, fit.pool = &pool;
-  fit.on_iteration = [&](const LbfgsState& at, double log_likelihood, double gradient_norm) {
+  const auto after_iteration = [&](const LbfgsState& at, double log_likelihood,
+                                   std::optional<double> gradient_norm) {
     Metrics m;
     m.step = m.epoch = at.iteration, m.split = "train";
     m.objective = m.nats_per_step = m.reconstruction = -log_likelihood / steps;
-    m.gradient_norm = gradient_norm, m.seconds = seconds();
+    m.gradient_norm = gradient_norm.value_or(0), m.seconds = seconds();
     metrics.append(m.to_json());
     if (callbacks.on_metrics) callbacks.on_metrics(m);
     if (callbacks.on_step) {
@@ -99,17 +105,32 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
     }
     return stop == Stop::finished;
   };
-  save(fit_lgssm(*form, set, fit, resumed ? &state : nullptr).state);
+  if (em) {
+    LgssmEmOptions fit;
+    fit.max_iterations = config.iterations, fit.pool = &pool;
+    fit.on_iteration = [&](std::span<const double> x, std::int64_t iteration, double value) {
+      LbfgsState at;
+      at.x.assign(x.begin(), x.end()), at.iteration = iteration;
+      return after_iteration(at, value, {});
+    };
+    save(fit_lgssm_em(*form, set, fit, state.x, state.iteration).state);
+  } else {
+    LgssmFitOptions fit;
+    fit.max_iterations = config.iterations, fit.pool = &pool;
+    fit.on_iteration = after_iteration;
+    save(fit_lgssm(*form, set, fit, resumed ? &state : nullptr).state);
+  }
   return stop;
 }
 
 io::Json LgssmTrainConfig::to_json() const {
-  return {{"iterations", iterations}, {"checkpoint_every", checkpoint_every}};
+  return {{"method", method}, {"iterations", iterations}, {"checkpoint_every", checkpoint_every}};
 }
 
 LgssmTrainConfig LgssmTrainConfig::from_json(const io::JsonView& json) {
-  json.allow_only({"iterations", "checkpoint_every"});
+  json.allow_only({"method", "iterations", "checkpoint_every"});
   LgssmTrainConfig config;
+  if (const auto given = json.get("method")) config.method = given->choice({"gradient", "em"});
   if (const auto given = json.get("iterations")) config.iterations = given->integer(1);
   if (const auto given = json.get("checkpoint_every")) config.checkpoint_every = given->integer(1);
   return config;

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "seqvae/core/error.hpp"
 #include "tests/kernels/kalman_problem.hpp"
 
 namespace seqvae::test {
@@ -40,13 +41,13 @@ void seldom_missing(KalmanProblem& p) {
 struct Smoothed {
   Values mean, covariance, lag_one;
 
-  Smoothed(KalmanProblem& p, const Filtered& filtered) {
+  Smoothed(KalmanProblem& p, const KalmanFiltered<double>& filtered) {
     const auto rows = std::size_t(p.rows()), n = std::size_t(p.shape.n);
     mean.assign(rows * n, kPoison);
     covariance.assign(rows * n * n, kPoison), lag_one = covariance;
     const auto width = p.shape.n, square = width * width;
     KalmanSmootherArgs<double> args;
-    args.model = p.model(), args.data = p.data(), args.filtered = filtered.view(p);
+    args.model = p.model(), args.data = p.data(), args.filtered = filtered;
     args.mean = {mean.data(), width}, args.covariance = {covariance.data(), square};
     args.lag_one = {lag_one.data(), square};
     with_workspace(args, [](const auto& a) { cpu::kalman_smoother(a); });
@@ -54,14 +55,14 @@ struct Smoothed {
 };
 
 /// Gradients of the sum of all log-likelihoods, those of a written out model summed over its steps.
-std::map<std::string, Values> gradients(KalmanProblem& p, const Filtered& filtered) {
+std::map<std::string, Values> gradients(KalmanProblem& p, const KalmanFiltered<double>& filtered) {
   std::map<std::string, Array> g = {{"A", p.A}, {"B", p.B}, {"b", p.b}, {"Q", p.Q},   {"C", p.C},
                                     {"D", p.D}, {"d", p.d}, {"R", p.R}, {"m0", p.m0}, {"P0", p.P0}};
   for (auto& [name, array] : g) array.values.assign(array.values.size(), kPoison);
   std::map<std::string, Values> result;
   result["y"].assign(p.y.size(), kPoison);
   KalmanBackwardArgs<double> args;
-  args.model = p.model(), args.data = p.data(), args.filtered = filtered.view(p);
+  args.model = p.model(), args.data = p.data(), args.filtered = filtered;
   args.grad.A = g["A"].view(), args.grad.state_offset = g["b"].view(), args.grad.Q = g["Q"].view();
   args.grad.C = g["C"].view(), args.grad.observation_offset = g["d"].view();
   args.grad.R = g["R"].view(), args.grad.m0 = g["m0"].view(), args.grad.P0 = g["P0"].view();
@@ -107,12 +108,13 @@ TEST_P(KalmanSettled, IsTheModelWrittenOutForEveryStep) {
 
   kept.expect_near(computed, 1e-12, "");
 
-  const Smoothed smooth(constant, kept), every(written, computed);
+  const Smoothed smooth(constant, kept.view(constant)), every(written, computed.view(written));
   expect_near(smooth.mean, every.mean, 1e-12, "smoothed mean");
   expect_near(smooth.covariance, every.covariance, 1e-12, "smoothed covariance");
   expect_near(smooth.lag_one, every.lag_one, 1e-12, "lag one");
 
-  const auto summed = gradients(constant, kept), added = gradients(written, computed);
+  const auto summed = gradients(constant, kept.view(constant));
+  const auto added = gradients(written, computed.view(written));
   for (const auto& [name, values] : summed) expect_near(values, added.at(name), 1e-12, name);
 }
 
@@ -159,6 +161,57 @@ TEST(KalmanSettled, HasTheSameBitsTogetherAndAlone) {
       }
     }
   }
+}
+
+/// Covariances written once for all sequences are those of each, and serve the reverse passes.
+TEST(KalmanSettled, WritesSharedCovariancesOnce) {
+  for (const bool packed : {false, true}) {
+    KalmanProblem p({60, 5, 4, 2, 1, false, true, false, true, packed, 0});
+    const std::int64_t n = 4, nn = 16;
+    Filtered each(p), once(p);
+    std::fill(once.covariance.begin(), once.covariance.end(), kPoison);
+    std::fill(once.predicted_covariance.begin(), once.predicted_covariance.end(), kPoison);
+    KalmanFilterArgs<double> args;
+    args.model = p.model(), args.data = p.data(), args.shared_covariance = true;
+    args.mean = {once.mean.data(), n}, args.covariance = {once.covariance.data(), nn};
+    args.predicted_covariance = {once.predicted_covariance.data(), nn};
+    args.log_likelihood = {once.log_likelihood.data(), 1}, args.status = once.status.data();
+    with_workspace(args, [](const auto& a) { cpu::kalman_filter(a); });
+    expect_near(once.mean, each.mean, 0, "mean");
+    for (std::int64_t b = 0; b < 5; ++b) {
+      for (std::int64_t t = 0; t < p.lengths[std::size_t(b)]; ++t) {
+        for (std::int64_t i = 0; i < nn; ++i) {
+          const auto at = std::size_t(p.row(t, b) * nn + i);
+          ASSERT_EQ(once.covariance[std::size_t(t * nn + i)], each.covariance[at]);
+          ASSERT_EQ(once.predicted_covariance[std::size_t(t * nn + i)],
+                    each.predicted_covariance[at]);
+        }
+      }
+    }
+    EXPECT_TRUE(std::isnan(once.covariance[60 * nn]));  // no more rows than steps
+    KalmanFiltered<double> filtered = once.view(p);
+    filtered.shared_covariance = true;
+    const Smoothed smooth(p, filtered), expected(p, each.view(p));
+    EXPECT_EQ(smooth.mean, expected.mean);
+    EXPECT_EQ(smooth.covariance, expected.covariance);
+    EXPECT_EQ(gradients(p, filtered), gradients(p, each.view(p)));
+  }
+}
+
+TEST(KalmanSettled, RefusesToShareWhatDiffers) {
+  const auto refuses = [](const KalmanShape& shape, std::int64_t chunk, const char* message) {
+    KalmanProblem p(shape);
+    KalmanFilterArgs<double> args;
+    args.model = p.model(), args.data = p.data(), args.shared_covariance = true;
+    args.chunk = chunk;
+    EXPECT_THAT([&] { check(args); }, testing::ThrowsMessage<InvalidArgument>(message));
+  };
+  refuses({6, 2, 2, 1, 0, false, true, true, false, false, 0}, 0,
+          "kalman_filter: model.A.sequence = 4, must be 0 with shared_covariance");
+  refuses({6, 2, 2, 1, 0, true, true, false, false, false, 0}, 0,
+          "kalman_filter: shared_covariance with a mask or diffuse states, must be without");
+  refuses({6, 2, 2, 1, 0, false, true, false, false, false, 0}, 3,
+          "kalman_filter: chunk = 3, must be 0, or at least layout.T, with shared_covariance");
 }
 
 /// What is bad in one sequence is told of that sequence alone, though they share their covariances.

@@ -147,6 +147,100 @@ TEST(FitLgssm, LearnsATwoStateSystemBetterThanTheOneThatMadeIt) {
   EXPECT_LT(fit.log_likelihood, exact + 40);  // 21 parameters gain about half a nat each
 }
 
+/// Two columns of a two-state system with a control, some of it missing.
+data::SequenceSet system_with_gaps() {
+  const LgssmMatrices truth = matrices_of(R"({"A": [[0.9, 0.2], [-0.1, 0.8]],
+      "B": [[0.5], [0]], "C": [[1, 0], [0.4, 1]], "D": [[0], [0.3]], "d": [1, -2],
+      "Q": [[0.3, 0], [0, 0.2]], "R": [[0.2, 0], [0, 0.4]],
+      "m0": [1, 0], "P0": [[1, 0], [0, 1]]})");
+  data::SequenceSet set;
+  set.D = 2, set.U = 1;
+  for (std::int64_t t = 0; t < 4 * 60; ++t) set.controls.push_back(std::sin(0.7 * double(t)));
+  set.values = Lgssm(truth).generate(60, 4, set.controls, 9);
+  for (std::size_t i = 0; i < set.values.size(); i += 5) set.values[i] = std::nan("");
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    set.lengths.push_back(60), set.begin.push_back(0), set.ids.push_back(i);
+  }
+  return set;
+}
+
+TEST(Em, NeverFallsAndComesToWhereTheGradientIsZero) {
+  const data::SequenceSet set = system_with_gaps();
+  const auto form = form_of(R"({"states": 2})", 2, 1);
+  std::vector<double> values;
+  LgssmEmOptions options;
+  options.max_iterations = 3000, options.tolerance = 0;
+  options.on_iteration = [&](std::span<const double>, std::int64_t iteration, double value) {
+    values.push_back(value);
+    return iteration < 1500;
+  };
+  const LgssmFit fit = fit_lgssm_em(*form, set, options);
+  for (std::size_t i = 1; i < values.size(); ++i) {
+    ASSERT_GE(values[i], values[i - 1] - 1e-9 * std::abs(values[i])) << i;
+  }
+  EXPECT_GT(values.back(), values.front() + 20);
+  // EM nears the maximum slowly; L-BFGS goes on from there and gains little.
+  std::vector<double> gradient(fit.state.x.size());
+  const double reached = lgssm_log_likelihood(*form, set, fit.state.x, gradient);
+  LbfgsState from;
+  from.x = fit.state.x;
+  for (double& g : gradient) g = -g / double(set.steps());
+  from.gradient = gradient, from.value = -reached / double(set.steps());
+  const LgssmFit best = fit_lgssm(*form, set, {}, &from);
+  EXPECT_GE(best.log_likelihood, reached);
+  EXPECT_LT(best.log_likelihood - reached, 0.5);
+  for (const double g : gradient) EXPECT_LT(std::abs(g), 2e-3);
+}
+
+/// At any parameters the expected log-likelihood rises along the likelihood's own gradient: the
+/// step that maximises it goes uphill.
+TEST(Em, GoesUphillFromAnywhere) {
+  const data::SequenceSet set = system_with_gaps();
+  const auto form = form_of(R"({"states": 2})", 2, 1);
+  std::vector<double> x = form->start(set);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.2 * std::sin(3.0 * double(i));
+  LgssmEmOptions once;
+  once.max_iterations = 1;
+  const LgssmFit fit = fit_lgssm_em(*form, set, once, x);
+  std::vector<double> gradient(x.size());
+  const double before = lgssm_log_likelihood(*form, set, x, gradient);
+  EXPECT_NEAR(fit.log_likelihood, before, 1e-9 * std::abs(before));
+  double along = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) along += gradient[i] * (fit.state.x[i] - x[i]);
+  EXPECT_GT(along, 0);
+  EXPECT_GT(lgssm_log_likelihood(*form, set, fit.state.x, gradient), before);
+}
+
+TEST(Em, IsTheSameOnAnyNumberOfThreadsAndGoesOnWhereItStopped) {
+  const data::SequenceSet set = system_with_gaps();
+  const auto form = form_of(R"({"states": 2})", 2, 1);
+  LgssmEmOptions options;
+  options.max_iterations = 8, options.tolerance = 0;
+  const LgssmFit one = fit_lgssm_em(*form, set, options);
+  ThreadPool pool(3);
+  options.pool = &pool;
+  const LgssmFit many = fit_lgssm_em(*form, set, options);
+  options.pool = nullptr, options.max_iterations = 5;
+  const LgssmFit first = fit_lgssm_em(*form, set, options);
+  options.max_iterations = 8;
+  const LgssmFit resumed = fit_lgssm_em(*form, set, options, first.state.x, first.state.iteration);
+  EXPECT_EQ(resumed.state.x, one.state.x);
+  for (std::size_t i = 0; i < one.state.x.size(); ++i) {
+    EXPECT_NEAR(many.state.x[i], one.state.x[i], 1e-9);
+  }
+}
+
+TEST(Em, RefusesWhatItCannotMaximise) {
+  data::SequenceSet set = read_series("kalman/nile.csv");
+  EXPECT_THAT([&] { fit_lgssm_em(*form_of(R"({"structural": {"level": true}})"), set); },
+              testing::ThrowsMessage<InvalidArgument>(
+                  "em: this form has no closed maximum; it is fitted by its gradient"));
+  set.begin = {3};
+  EXPECT_THAT([&] { fit_lgssm_em(*form_of(R"({"states": 1})"), set); },
+              testing::ThrowsMessage<InvalidArgument>(
+                  "em: rows of a sequence that do not count = 3, must be none"));
+}
+
 TEST(MakeLgssmForm, NamesKeyAndRule) {
   const auto fails = [](const std::string& message) {
     return testing::ThrowsMessage<InputError>(message);

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "seqvae/data/sequence_set.hpp"
+#include "seqvae/models/lgssm_diagnostics.hpp"
 
 namespace seqvae {
 
@@ -26,7 +28,8 @@ struct Evaluation {
   double standard_error = 0;          ///< of the total, over the draws' randomness; 0 where exact
   double reconstruction = 0, kl = 0;  ///< elbo: log_likelihood = reconstruction - kl
   std::int64_t steps = 0, sequences = 0, observed = 0;
-  std::vector<double> per_sequence;  ///< [N]
+  std::vector<double> per_sequence;           ///< [N]
+  std::optional<LgssmDiagnostics> residuals;  ///< exact: tests of the prediction errors
   double nats_per_step() const { return -log_likelihood / static_cast<double>(steps); }
 };
 

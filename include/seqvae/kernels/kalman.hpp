@@ -110,15 +110,23 @@ struct KalmanFilterArgs {
   /// Steps of a chunk: chunks of a sequence are filtered at once, after a pass that summarises each
   /// (docs/kernels/kalman.md). 0: kalman_chunk chooses; layout.T or more: one step after the other.
   std::int64_t chunk = 0;
+  /// Covariances, the same for all sequences, are written once: row t of [T] for each of them, zero
+  /// past the longest. A, Q, C, R and P0 must be shared by the sequences, and nothing missing or
+  /// diffuse; steps are taken one after the other.
+  bool shared_covariance = false;
   ThreadPool* pool = nullptr;       ///< CPU: deals sequences and chunks to threads; null: this one
   Rows<Real> mean;                  ///< out [rows][n]  optional
   Rows<Real> covariance;            ///< out [rows][n * n]  optional
   Rows<Real> predicted_mean;        ///< out [rows][n]  given y_0 .. y_{t-1}; optional
   Rows<Real> predicted_covariance;  ///< out [rows][n * n]  optional
   Rows<Real> log_likelihood;        ///< out [rows][1]  nats: log p(y_t | y_0 .. y_{t-1}); optional
-  std::int32_t* status = nullptr;   ///< out [B]  0, or 1 + first step whose covariance is not
-                                    ///<   positive definite
-  KalmanDiffuse<Real> diffuse;      ///< out, each optional; for the reverse passes
+  /// out [rows][m]  innovations v / sqrt(f) of the components in turn, independent and N(0, 1)
+  /// where the model holds; NaN where missing, and where diffuse states leave it without a law;
+  /// optional
+  Rows<Real> innovation;
+  std::int32_t* status = nullptr;         ///< out [B]  0, or 1 + first step whose covariance is not
+                                          ///<   positive definite
+  KalmanDiffuse<Real> diffuse;            ///< out, each optional; for the reverse passes
   std::int32_t* merge_step = nullptr;     ///< out [B]  required with diffuse
   std::int32_t* diffuse_steps = nullptr;  ///< out [B]  steps after which delta is not determined;
                                           ///<   the length: never. Required with diffuse
@@ -133,6 +141,7 @@ struct KalmanFiltered {
   Rows<const Real> mean, covariance;         ///< [rows][n], [rows][n * n]
   KalmanDiffuse<const Real> diffuse;         ///< with diffuse
   const std::int32_t* merge_step = nullptr;  ///< [B]  with diffuse
+  bool shared_covariance = false;            ///< covariance is [T][n * n], of all sequences
 };
 
 /// Moments given all y of the sequence. Padding rows are written as zeros.

@@ -49,6 +49,12 @@ class Lgssm {
   std::vector<double> log_likelihood(const data::SequenceSet& set,
                                      const Progress& progress = {}) const;
 
+  /// Standardised one-step prediction errors [R][m]: independent and N(0, 1) where the model holds.
+  /// A column's is given the columns before it. NaN where missing, and where diffuse states leave
+  /// it without a law: one for each.
+  std::vector<double> innovations(const data::SequenceSet& set,
+                                  const Progress& progress = {}) const;
+
   /// NaN in what is still diffuse: filtered moments of components that have no variance yet.
   struct States {
     std::vector<double> filtered_mean, filtered_covariance;  ///< [R][n], [R][n][n]

@@ -8,6 +8,21 @@
 
 namespace seqvae {
 
+/// Expected sums of products given the data, of all sequences: what expectation maximisation keeps
+/// of their states. Row-major.
+struct LgssmMoments {
+  std::int64_t n = 0, m = 0, U = 0;
+  /// Over transitions, x_t = [z_{t-1} | u_t]: z_t z_t^T [n][n], z_t x_t^T [n][n + U], x_t x_t^T.
+  double transitions = 0;
+  std::vector<double> zz, zx, xx;
+  /// Over the observed values of each column, w_t = [z_t | u_t | 1], k = n + U + 1: their number
+  /// [m], y^2 [m], y w [m][k], w w^T [m][k][k].
+  std::vector<double> seen, yy, yw, ww;
+  /// Over sequences, z_0 [n].
+  double sequences = 0;
+  std::vector<double> z0;
+};
+
 /// A map from a flat parameter vector to matrices, with its reverse.
 class LgssmForm {
  public:
@@ -21,6 +36,9 @@ class LgssmForm {
   /// Chain rule: `grad` has the gradient with respect to each matrix in that matrix' place.
   virtual std::vector<double> reverse(std::span<const double> parameters,
                                       const LgssmMatrices& grad) const = 0;
+  /// The parameters of the largest expected log-likelihood of states and data. \throws
+  /// InvalidArgument where the form has no closed maximum.
+  virtual std::vector<double> maximise(const LgssmMoments& moments) const;
 };
 
 /// The form that a configuration asks for, by its keys:

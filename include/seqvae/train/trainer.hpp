@@ -81,7 +81,8 @@ Stop train(const Model& model, const data::Dataset& dataset, const TrainConfig& 
 
 /// Settings of lgssm's maximum likelihood.
 struct LgssmTrainConfig {
-  std::int64_t iterations = 200;       ///< of L-BFGS, at most
+  std::string method = "gradient";     ///< L-BFGS on the exact gradient, or em
+  std::int64_t iterations = 200;       ///< at most
   std::int64_t checkpoint_every = 10;  ///< iterations
   io::Json to_json() const;
   static LgssmTrainConfig from_json(const io::JsonView& json);  ///< \throws InputError
