@@ -2,9 +2,13 @@
 // bench/peers/README.md; driven by bench/compare.py in turn with bench/peers/kalman.py, which
 // writes the case file.
 //
-// As an application would call the contracts: a sequence a call, dealt to the threads of a pool,
-// each with its own workspace; a sequence's rows lie together. Gradients of a shared model are
-// summed a thread, then over threads.
+// As an application would call the contracts. Sequences that share their model are filtered in one
+// call, their covariances written once; their rows stand time by time, [T][B]. Models of their own:
+// a call each, dealt to the threads of a pool, each with its own workspace, and a sequence's rows
+// lie together. So are the passes back in either case. Gradients of a shared model are summed a
+// thread, then over threads.
+//
+// The models are constant, so that their covariances settle: most of these FLOP are not done.
 //
 // The floor is arithmetic. FLOP of a step by the textbook, halves of symmetric matrices once:
 // filter 3 n^3 + 3 n^2 m + 3 n m^2 + m^3 / 3 + 2 n^2 + 4 n m (A P A^T, C P C^T and its Cholesky
@@ -49,14 +53,15 @@ class KalmanWork : public Work {
       const auto from = given.at(name).as<double>();
       model_[name].assign(from.begin(), from.end());
     }
-    y_.resize(std::size_t(T_ * B_ * m_));  // [B][T][m]
+    together_ = models_ == 1 && B_ > 1;
+    y_.resize(std::size_t(T_ * B_ * m_));
     const auto from = given.at("y").as<double>();
-    for (std::int64_t i = 0; i < T_ * B_ * m_; ++i) {
-      const std::int64_t t = i / m_ / B_, b = i / m_ % B_;
-      y_[std::size_t((b * T_ + t) * m_ + i % m_)] = from[std::size_t(i)];
+    for (std::int64_t i = 0; i < T_ * B_; ++i) {
+      std::copy_n(from.begin() + i * m_, m_, rows(y_, i % B_, m_)[i / B_]);
     }
     const auto rows = std::size_t(T_ * B_), n = std::size_t(n_);
-    mean_.resize(rows * n), covariance_.resize(rows * n * n), log_likelihood_.resize(rows);
+    mean_.resize(rows * n), log_likelihood_.resize(rows);
+    covariance_.resize((together_ ? std::size_t(T_) : rows) * n * n);
     if (task_ == "smoother") {
       smoothed_mean_.resize(rows * n);
       smoothed_covariance_.resize(rows * n * n), lag_one_.resize(rows * n * n);
@@ -106,9 +111,11 @@ class KalmanWork : public Work {
       return {{"loss", total_}, {"gradient_norm", std::sqrt(sum)}};
     }
     const bool smoothed = task_ == "smoother";
-    return {{"loss", total_},
-            {"moments_norm", std::sqrt(square(smoothed ? smoothed_mean_ : mean_) +
-                                       square(smoothed ? smoothed_covariance_ : covariance_))}};
+    const double times = together_ && !smoothed ? double(B_) : 1;  // written once
+    return {
+        {"loss", total_},
+        {"moments_norm", std::sqrt(square(smoothed ? smoothed_mean_ : mean_) +
+                                   times * square(smoothed ? smoothed_covariance_ : covariance_))}};
   }
 
   io::Json run() override {
@@ -122,8 +129,14 @@ class KalmanWork : public Work {
     Values A, Q, C, R;
   };
 
+  /// Of sequence b, where all have rows of their own.
   Rows<double> rows(Values& all, std::int64_t b, std::int64_t width) const {
+    if (together_) return {all.data() + b * width, B_ * width};
     return {all.data() + b * T_ * width, width};
+  }
+  Rows<double> covariances(std::int64_t b) {
+    if (together_) return {covariance_.data(), n_ * n_};
+    return rows(covariance_, b, n_ * n_);
   }
   KalmanModel<double> model(std::int64_t b) {
     const auto array = [&](const char* name) {
@@ -147,9 +160,14 @@ class KalmanWork : public Work {
   void filter(std::int64_t b, Values& workspace) {
     KalmanFilterArgs<double> args;
     args.model = model(b), args.data = data(b);
-    args.mean = rows(mean_, b, n_), args.covariance = rows(covariance_, b, n_ * n_);
+    args.mean = rows(mean_, b, n_), args.covariance = covariances(b);
     args.log_likelihood = rows(log_likelihood_, b, 1);
     args.status = &status_[std::size_t(b)];
+    if (together_) {
+      args.data.layout.B = B_, args.shared_covariance = true;
+      args.data.y = {y_.data(), m_}, args.mean = {mean_.data(), n_};
+      args.log_likelihood = {log_likelihood_.data(), 1};
+    }
     call(args, workspace, cpu::kalman_filter<double>);
   }
   template <class Args>
@@ -157,7 +175,7 @@ class KalmanWork : public Work {
     Args args;
     args.model = model(b), args.data = data(b);
     args.filtered.mean = rows(mean_, b, n_);
-    args.filtered.covariance = rows(covariance_, b, n_ * n_);
+    args.filtered.covariance = covariances(b);
     return args;
   }
   void smooth(std::int64_t b, Values& workspace) {
@@ -177,6 +195,7 @@ class KalmanWork : public Work {
 
   void step() {
     const int threads = pool_.count(), sequences = static_cast<int>(B_);
+    if (together_) filter(0, workspace_[0]);
     pool_.run(threads, [&](int thread) {
       Values& workspace = workspace_[std::size_t(thread)];
       Gradient& shared = gradients_[std::size_t(thread)];
@@ -186,7 +205,7 @@ class KalmanWork : public Work {
         }
       }
       for (int b = thread; b < sequences; b += threads) {
-        filter(b, workspace);
+        if (!together_) filter(b, workspace);
         if (status_[std::size_t(b)] != 0) continue;  // its log-likelihoods are NaN
         if (task_ == "smoother") smooth(b, workspace);
         if (task_ != "gradient") continue;
@@ -209,6 +228,7 @@ class KalmanWork : public Work {
   ThreadPool pool_;
   std::string task_;
   std::int64_t T_ = 0, B_ = 0, n_ = 0, m_ = 0, models_ = 1;
+  bool together_ = false;                // one model of many sequences
   std::map<std::string, Values> model_;  // [models][...]
   Values y_, mean_, covariance_, log_likelihood_, smoothed_mean_, smoothed_covariance_, lag_one_;
   std::vector<std::int32_t> status_;

@@ -8,7 +8,8 @@
   dynamax           a scan over time, vmapped over the sequences
   dynamax_parallel  an associative scan; on one core whatever --threads says: it hung on two
   cuthbert          square roots of covariances, a scan over time
-  statsmodels       its compiled loops, one sequence after the other; no gradient
+  statsmodels       its compiled loops, one sequence after the other, which keep a covariance that
+                    has converged; no gradient
   simdkalman        NumPy over all sequences; no gradient, no models of sequences' own"""
 
 import json
@@ -161,7 +162,6 @@ class Statsmodels:
                                  transition=p["A"], selection=np.eye(n), state_cov=p["Q"])
             one.initialize_known(p["m0"], p["P0"])
             one.bind(np.asfortranarray(data["y"][:, b].T))
-            one.tolerance = 0  # else it freezes a covariance that has converged
             one.set_smoother_output(0, smoother_state=True, smoother_state_cov=True,
                                     smoother_state_autocov=True)
             self.each.append(one)

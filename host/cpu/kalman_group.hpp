@@ -64,12 +64,17 @@ class GroupFilter {
       end_[g] = std::min(end, length_of(a_.data.layout, first + g));
       longest_ = std::max(longest_, end_[g]);
     }
+    runs_ = count == 1 && may_run();
     bool settled = false, mapped = false, sound = true;
     for (; t < longest_ && sound; ++t) {
       sound = starts_well && covariances_.step(t, first);
       if (covariances_.settled() != settled) {
         settled = !settled;
         mapped = settled && build_map(t);
+      }
+      if (mapped && runs_) {
+        t = run_map(t) - 1;
+        continue;
       }
       if (mapped) apply_map(t);
       if (sound && a_.shared_covariance) write_covariances(t);
@@ -98,6 +103,47 @@ class GroupFilter {
       multiply_vector(n, n, A(t), mean(g), predicted);
       add_state_inputs(t, first_ + g, predicted);
     }
+  }
+  /// All steps that a constant model's map takes may be taken at once: nothing is missing, nothing
+  /// but y comes in, and no more than these moments are asked for.
+  bool may_run() const {
+    const KalmanModel<Real>& m = a_.model;
+    return !a_.data.mask && map_.inputs() == 0 && !m.observation_offset && (!m.D || m.U == 0) &&
+           !a_.predicted_mean && !a_.predicted_covariance && !a_.innovation &&
+           !a_.shared_covariance && map_.columns() <= 64 && m.A.step == 0 && m.Q.step == 0 &&
+           m.C.step == 0 && m.R.step == 0;
+  }
+  /// From step t to the end of the group's only sequence. \return the end, or the bad step
+  std::int64_t run_map(std::int64_t t) {
+    const RowLayout& layout = a_.data.layout;
+    const std::int64_t n = a_.model.n;
+    while (t < longest_) {
+      // Rows are evenly apart where sequences are padded, and while as many go on where packed.
+      const std::int64_t row = row_of(layout, t, first_);
+      const std::int64_t apart = t + 1 < longest_ ? row_of(layout, t + 1, first_) - row : 1;
+      std::int64_t last = t + 1;
+      while (last < longest_ && (layout.offsets == nullptr ||
+                                 row_of(layout, last, first_) == row + (last - t) * apart)) {
+        last = layout.offsets == nullptr ? longest_ : last + 1;
+      }
+      const auto at_row = [&](const Rows<Real>& out) { return out ? out[row] : nullptr; };
+      MapSteps<Real> run;
+      run.n = n, run.seen = a_.model.m, run.columns = map_.columns(), run.steps = last - t;
+      run.map = map_.matrix(), run.m = mean(0);
+      run.y = a_.data.y[row], run.y_stride = apart * a_.data.y.stride;
+      run.half_over_f = half_over_f_, run.normalizer = log_normalizer_;
+      run.P = covariances_.P();
+      run.mean = at_row(a_.mean), run.mean_stride = apart * a_.mean.stride;
+      run.log_likelihood = at_row(a_.log_likelihood);
+      run.log_likelihood_stride = apart * a_.log_likelihood.stride;
+      run.covariance = at_row(a_.covariance), run.covariance_stride = apart * a_.covariance.stride;
+      const std::int64_t done = cpu::run_map(run);
+      t += done;
+      if (done == run.steps) continue;
+      bad_[0] = t;
+      return longest_;
+    }
+    return t;
   }
   void write_covariances(std::int64_t row) {
     const std::int64_t n = a_.model.n;
@@ -191,6 +237,7 @@ class GroupFilter {
   SettledMap<Real> map_;
   Real *x_, *means_, *out_, *predicted_, *half_over_f_, log_normalizer_ = 0;
   std::int64_t first_ = 0, count_ = 0, longest_ = 0, *end_, *bad_;
+  bool runs_ = false;  // whole runs of mapped steps are taken at once
 };
 
 }  // namespace seqvae::cpu::kalman

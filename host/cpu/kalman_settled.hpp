@@ -243,6 +243,7 @@ class SettledMap {
     return true;
   }
   std::int64_t terms() const { return terms_; }
+  const Real* matrix() const { return map_; }  ///< [terms][columns]
 
   /// out[rows][columns] of x[rows][terms].
   void apply(std::int64_t rows, const Real* x, Real* out) const {

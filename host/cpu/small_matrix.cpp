@@ -171,6 +171,51 @@ void add_outer_of(std::int64_t rows, std::int64_t columns, const Real* x, const 
   });
 }
 
+template <class Columns, class Real>
+HWY_INLINE std::int64_t run_map_of_width(Columns columns, const MapSteps<Real>& a) {
+  alignas(64) Real sums[Columns::value], state[Columns::value];
+  const std::int64_t n = a.n, seen = a.seen, nn = n * n;
+  for (std::int64_t i = 0; i < n; ++i) state[i] = a.m[i];
+  std::int64_t t = 0;
+  for (; t < a.steps; ++t) {
+    const Real* HWY_RESTRICT y = a.y + t * a.y_stride;
+    const Real* HWY_RESTRICT row = a.map;
+    for (std::int64_t j = 0; j < columns; ++j) sums[j] = 0;
+    for (std::int64_t k = 0; k < n; ++k, row += columns) {
+      for (std::int64_t j = 0; j < columns; ++j) sums[j] += state[k] * row[j];
+    }
+    for (std::int64_t k = 0; k < seen; ++k, row += columns) {
+      for (std::int64_t j = 0; j < columns; ++j) sums[j] += y[k] * row[j];
+    }
+    Real square = 0;
+    for (std::int64_t i = 0; i < seen; ++i) square += a.half_over_f[i] * sums[n + i] * sums[n + i];
+    const Real log_likelihood = -a.normalizer - square;
+    if (!std::isfinite(log_likelihood)) break;
+    for (std::int64_t j = 0; j < columns; ++j) state[j] = sums[j];
+    if (a.log_likelihood != nullptr) a.log_likelihood[t * a.log_likelihood_stride] = log_likelihood;
+    Real* HWY_RESTRICT mean = a.mean + t * a.mean_stride;
+    for (std::int64_t i = 0; a.mean != nullptr && i < n; ++i) mean[i] = sums[i];
+    Real* HWY_RESTRICT covariance = a.covariance + t * a.covariance_stride;
+    for (std::int64_t i = 0; a.covariance != nullptr && i < nn; ++i) covariance[i] = a.P[i];
+  }
+  for (std::int64_t i = 0; i < n; ++i) a.m[i] = state[i];
+  return t;
+}
+
+template <class Real>
+std::int64_t run_map_of(const MapSteps<Real>& a) {
+  switch (a.columns) {
+    case 16:
+      return run_map_of_width(Fixed<16>(), a);
+    case 32:
+      return run_map_of_width(Fixed<32>(), a);
+    case 48:
+      return run_map_of_width(Fixed<48>(), a);
+    default:
+      return run_map_of_width(Fixed<64>(), a);
+  }
+}
+
 /// M = (I - k c^T) P, then M (I - k c^T)^T + h k k^T.
 template <class Real>
 Real condition_of(std::int64_t n, const Real* c, Real h, Real* P, Real* w, Real* k) {
@@ -292,6 +337,7 @@ void triangularize_of(std::int64_t rows, std::int64_t columns, Real* M) {
   void add_symmetric_##Real(std::int64_t n, const Real* x, const Real* y, Real* P) {               \
     add_symmetric_of(n, x, y, P);                                                                  \
   }                                                                                                \
+  std::int64_t run_map_##Real(const MapSteps<Real>& steps) { return run_map_of(steps); }           \
   void add_outer_##Real(std::int64_t rows, std::int64_t columns, const Real* x, const Real* y,     \
                         const Real* K, Real* S) {                                                  \
     add_outer_of(rows, columns, x, y, K, S);                                                       \
@@ -332,6 +378,11 @@ namespace seqvae::cpu {
   HWY_EXPORT(multiply_##Real);                                                                  \
   HWY_EXPORT(symmetric_multiply_##Real);                                                        \
   HWY_EXPORT(add_symmetric_##Real);                                                             \
+  HWY_EXPORT(run_map_##Real);                                                                   \
+  template <>                                                                                   \
+  std::int64_t run_map(const MapSteps<Real>& steps) {                                           \
+    return HWY_DYNAMIC_DISPATCH(run_map_##Real)(steps);                                         \
+  }                                                                                             \
   HWY_EXPORT(add_outer_##Real);                                                                 \
   HWY_EXPORT(congruence_##Real);                                                                \
   HWY_EXPORT(transposed_congruence_##Real);                                                     \

@@ -65,6 +65,28 @@ template <class Real>
 void multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
               const Real* X, Real* out);
 
+/// Steps of a linear map: [m | v] = [m | y_t] M, M[n + seen][columns], the same bits as multiply.
+/// Each step's m, and -normalizer - sum_i half_over_f_i v_i^2, are written where that is given, and
+/// so is P.
+template <class Real>
+struct MapSteps {
+  std::int64_t n = 0, seen = 0, columns = 0;  ///< columns: a multiple of 16, at most 64
+  std::int64_t steps = 0;
+  const Real* map = nullptr;
+  const Real* y = nullptr;  ///< [steps][seen]
+  std::int64_t y_stride = 0;
+  Real* m = nullptr;  ///< [n]  before the first step, then after the last
+  const Real* half_over_f = nullptr;
+  Real normalizer = 0;
+  const Real* P = nullptr;  ///< [n][n]
+  Real *mean = nullptr, *log_likelihood = nullptr, *covariance = nullptr;
+  std::int64_t mean_stride = 0, log_likelihood_stride = 0, covariance_stride = 0;
+};
+
+/// Returns the steps before the first whose log-likelihood is not finite, where it stops.
+template <class Real>
+std::int64_t run_map(const MapSteps<Real>& steps);
+
 /// y = P x for symmetric P[n][n]
 template <class Real>
 void symmetric_multiply(std::int64_t n, const Real* P, const Real* x, Real* y);

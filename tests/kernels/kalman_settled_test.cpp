@@ -132,33 +132,92 @@ INSTANTIATE_TEST_SUITE_P(
                     KalmanShape{300, 1, 32, 16, 0, false, true, false, false, false, 0}),
     testing::PrintToStringParamName());
 
-/// Sequences that share their covariances are filtered together; each is the same bits alone.
-TEST(KalmanSettled, HasTheSameBitsTogetherAndAlone) {
-  KalmanProblem all({200, 5, 4, 2, 1, false, true, false, true, false, 0});
-  const Filtered together(all);
-  const std::int64_t n = 4;
-  for (std::int64_t b = 0; b < 5; ++b) {
-    Values mean(std::size_t(200 * n)), covariance(std::size_t(200 * n * n)), log_likelihood(200);
-    std::int32_t status = -1;
+/// Mean, covariance and log-likelihood alone; without the model's offsets where `bare`.
+struct Moments {
+  Values mean, covariance, log_likelihood;
+  std::vector<std::int32_t> status;
+
+  Moments(KalmanProblem& p, bool bare, const RowLayout& layout, std::int64_t b, std::int64_t rows) {
+    const auto n = p.shape.n, m = p.shape.m, stride = layout.B == 1 ? p.shape.B : 1;
+    mean.assign(std::size_t(rows * n), kPoison), log_likelihood.assign(std::size_t(rows), kPoison);
+    covariance.assign(std::size_t(rows * n * n), kPoison);
+    status.assign(std::size_t(layout.B), -1);
     KalmanFilterArgs<double> args;
-    args.model = all.model();
+    args.model = p.model();
     args.model.m0.data += b * n;
-    args.data.layout.T = all.lengths[std::size_t(b)], args.data.layout.B = 1;
-    args.data.y = {all.y.data() + b * 2, 5 * 2}, args.data.u = {all.u.data() + b, 5};
+    if (bare) args.model.state_offset = args.model.observation_offset = {};
+    args.data.layout = layout;
+    args.data.y = {p.y.data() + b * m, stride * m};
+    args.data.u = {p.u.data() + b * p.shape.U, stride * p.shape.U};
     args.mean = {mean.data(), n}, args.covariance = {covariance.data(), n * n};
     args.log_likelihood = {log_likelihood.data(), 1};
-    args.status = &status;
+    args.status = status.data();
     with_workspace(args, [](const auto& a) { cpu::kalman_filter(a); });
-    for (std::int64_t t = 0; t < all.lengths[std::size_t(b)]; ++t) {
-      const std::int64_t row = all.row(t, b);
-      ASSERT_EQ(log_likelihood[std::size_t(t)], together.log_likelihood[std::size_t(row)]);
-      for (std::int64_t i = 0; i < n; ++i) {
-        ASSERT_EQ(mean[std::size_t(t * n + i)], together.mean[std::size_t(row * n + i)]);
+  }
+};
+
+/// Sequences that share their covariances are filtered together, and one without inputs many steps
+/// at once; each is the same bits alone.
+TEST(KalmanSettled, HasTheSameBitsTogetherAndAlone) {
+  for (const std::int64_t U : {1, 0}) {
+    for (const std::int64_t n : {2, 4, 9, 20}) {
+      KalmanProblem p({200, 5, n, 2, U, false, true, false, true, false, 0});
+      for (double& x : p.A.values) x *= 2 / std::sqrt(double(std::max<std::int64_t>(n, 4)));
+      const Moments together(p, U == 0, p.layout(), 0, p.rows());
+      for (std::int64_t b = 0; b < 5; ++b) {
+        RowLayout layout;
+        layout.T = p.lengths[std::size_t(b)], layout.B = 1;
+        const Moments alone(p, U == 0, layout, b, layout.T);
+        EXPECT_THAT(alone.status, testing::ElementsAre(0));
+        const auto same = [&](const Values& one, const Values& all, std::int64_t width) {
+          for (std::int64_t t = 0; t < layout.T; ++t) {
+            for (std::int64_t i = 0; i < width; ++i) {
+              ASSERT_EQ(one[std::size_t(t * width + i)], all[std::size_t(p.row(t, b) * width + i)])
+                  << "n = " << n << ", t = " << t;
+            }
+          }
+        };
+        same(alone.log_likelihood, together.log_likelihood, 1);
+        same(alone.mean, together.mean, n);
+        same(alone.covariance, together.covariance, n * n);
       }
-      for (std::int64_t i = 0; i < n * n; ++i) {
-        ASSERT_EQ(covariance[std::size_t(t * n * n + i)],
-                  together.covariance[std::size_t(row * n * n + i)]);
+    }
+  }
+}
+
+/// Rows of a packed sequence are not evenly apart; what is not finite ends it.
+TEST(KalmanSettled, TakesManyStepsAtOnceWhateverTheRows) {
+  KalmanProblem padded({200, 5, 3, 2, 0, false, true, false, true, false, 0});
+  KalmanProblem packed({200, 5, 3, 2, 0, false, true, false, true, true, 0});
+  for (std::int64_t b = 0; b < 5; ++b) {
+    for (std::int64_t t = 0; t < padded.lengths[std::size_t(b)]; ++t) {
+      for (std::int64_t j = 0; j < 2; ++j) {
+        packed.y[std::size_t(packed.row(t, b) * 2 + j)] =
+            padded.y[std::size_t(padded.row(t, b) * 2 + j)];
       }
+    }
+  }
+  for (KalmanProblem* p : {&padded, &packed}) {
+    p->y[std::size_t(p->row(150, 0) * 2)] = std::numeric_limits<double>::infinity();
+    write_out(p->P0, 1);
+    p->P0.sequence = 9, p->P0.step = 0;  // one a sequence: each is filtered alone
+    for (int i = 1; i < 5; ++i) {
+      p->P0.values.insert(p->P0.values.end(), p->P0.values.begin(), p->P0.values.begin() + 9);
+    }
+    p->m0.values = padded.m0.values;
+    p->A.values = padded.A.values, p->Q.values = padded.Q.values, p->C.values = padded.C.values;
+    p->R.values = padded.R.values, p->P0.values = padded.P0.values;
+  }
+  const Moments expected(padded, true, padded.layout(), 0, padded.rows());
+  const Moments actual(packed, true, packed.layout(), 0, packed.rows());
+  EXPECT_THAT(expected.status, testing::ElementsAre(151, 0, 0, 0, 0));
+  EXPECT_EQ(actual.status, expected.status);
+  for (std::int64_t b = 0; b < 5; ++b) {
+    for (std::int64_t t = 0; t < padded.lengths[std::size_t(b)]; ++t) {
+      const double one = actual.log_likelihood[std::size_t(packed.row(t, b))];
+      const double other = expected.log_likelihood[std::size_t(padded.row(t, b))];
+      ASSERT_TRUE(one == other || (b == 0 && t >= 150 && std::isnan(one) && std::isnan(other)))
+          << t;
     }
   }
 }
