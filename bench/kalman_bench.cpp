@@ -2,11 +2,10 @@
 // bench/peers/README.md; driven by bench/compare.py in turn with bench/peers/kalman.py, which
 // writes the case file.
 //
-// As an application would call the contracts. Sequences that share their model are filtered in one
-// call, their covariances written once; their rows stand time by time, [T][B]. Models of their own:
-// a call each, dealt to the threads of a pool, each with its own workspace, and a sequence's rows
-// lie together. So are the passes back in either case. Gradients of a shared model are summed a
-// thread, then over threads.
+// As an application would call the contracts. Sequences that share their model go in one call, on
+// one thread, their covariances written once; their rows stand time by time, [T][B]. Models of
+// their own: a call each, dealt to the threads of a pool, each with its own workspace, and a
+// sequence's rows lie together.
 //
 // The models are constant, so that their covariances settle: most of these FLOP are not done.
 //
@@ -64,12 +63,12 @@ class KalmanWork : public Work {
     covariance_.resize((together_ ? std::size_t(T_) : rows) * n * n);
     if (task_ == "smoother") {
       smoothed_mean_.resize(rows * n);
-      smoothed_covariance_.resize(rows * n * n), lag_one_.resize(rows * n * n);
+      smoothed_covariance_.resize(covariance_.size()), lag_one_.resize(covariance_.size());
     }
     status_.resize(std::size_t(B_));
     const auto count = std::size_t(pool_.count());
     workspace_.resize(count);
-    gradients_.resize(models_ == 1 ? count : std::size_t(B_));
+    gradients_.resize(std::size_t(models_));
     for (Gradient& g : gradients_) {
       g.A.resize(n * n), g.Q.resize(n * n);
       g.C.resize(std::size_t(m_) * n), g.R.resize(std::size_t(m_ * m_));
@@ -104,14 +103,13 @@ class KalmanWork : public Work {
     };
     if (task_ == "gradient") {
       double sum = 0;
-      for (std::size_t i = 0; i < (models_ == 1 ? 1 : gradients_.size()); ++i) {
-        const Gradient& g = gradients_[i];
+      for (const Gradient& g : gradients_) {
         sum += square(g.A) + square(g.Q) + square(g.C) + square(g.R);
       }
       return {{"loss", total_}, {"gradient_norm", std::sqrt(sum)}};
     }
     const bool smoothed = task_ == "smoother";
-    const double times = together_ && !smoothed ? double(B_) : 1;  // written once
+    const double times = together_ ? double(B_) : 1;  // covariances are written once
     return {
         {"loss", total_},
         {"moments_norm", std::sqrt(square(smoothed ? smoothed_mean_ : mean_) +
@@ -134,9 +132,9 @@ class KalmanWork : public Work {
     if (together_) return {all.data() + b * width, B_ * width};
     return {all.data() + b * T_ * width, width};
   }
-  Rows<double> covariances(std::int64_t b) {
-    if (together_) return {covariance_.data(), n_ * n_};
-    return rows(covariance_, b, n_ * n_);
+  Rows<double> covariances(Values& all, std::int64_t b) const {
+    if (together_) return {all.data(), n_ * n_};
+    return rows(all, b, n_ * n_);
   }
   KalmanModel<double> model(std::int64_t b) {
     const auto array = [&](const char* name) {
@@ -160,7 +158,7 @@ class KalmanWork : public Work {
   void filter(std::int64_t b, Values& workspace) {
     KalmanFilterArgs<double> args;
     args.model = model(b), args.data = data(b);
-    args.mean = rows(mean_, b, n_), args.covariance = covariances(b);
+    args.mean = rows(mean_, b, n_), args.covariance = covariances(covariance_, b);
     args.log_likelihood = rows(log_likelihood_, b, 1);
     args.status = &status_[std::size_t(b)];
     if (together_) {
@@ -175,54 +173,48 @@ class KalmanWork : public Work {
     Args args;
     args.model = model(b), args.data = data(b);
     args.filtered.mean = rows(mean_, b, n_);
-    args.filtered.covariance = covariances(b);
+    args.filtered.covariance = covariances(covariance_, b);
+    args.filtered.shared_covariance = together_;
     return args;
   }
   void smooth(std::int64_t b, Values& workspace) {
     auto args = after_filter<KalmanSmootherArgs<double>>(b);
     args.mean = rows(smoothed_mean_, b, n_);
-    args.covariance = rows(smoothed_covariance_, b, n_ * n_);
-    args.lag_one = rows(lag_one_, b, n_ * n_);
+    args.covariance = covariances(smoothed_covariance_, b);
+    args.lag_one = covariances(lag_one_, b);
+    if (together_) {
+      args.data.layout.B = B_, args.shared_covariance = true;
+      args.data.y = {y_.data(), m_}, args.filtered.mean = {mean_.data(), n_};
+      args.mean = {smoothed_mean_.data(), n_};
+    }
     call(args, workspace, cpu::kalman_smoother<double>);
   }
-  void differentiate(std::int64_t b, Gradient& to, bool accumulate, Values& workspace) {
+  void differentiate(std::int64_t b, Gradient& to, Values& workspace) {
     auto args = after_filter<KalmanBackwardArgs<double>>(b);
     args.grad.A = {to.A.data()}, args.grad.Q = {to.Q.data()};
     args.grad.C = {to.C.data()}, args.grad.R = {to.R.data()};
-    args.accumulate = accumulate;
+    if (together_) {
+      args.data.layout.B = B_;
+      args.data.y = {y_.data(), m_}, args.filtered.mean = {mean_.data(), n_};
+    }
     call(args, workspace, cpu::kalman_backward<double>);
   }
 
+  /// The whole task, of sequence b or of all together.
+  void work(std::int64_t b, Values& workspace) {
+    filter(b, workspace);
+    if (status_[std::size_t(b)] != 0) return;  // its log-likelihoods are NaN
+    if (task_ == "smoother") smooth(b, workspace);
+    if (task_ == "gradient") differentiate(b, gradients_[std::size_t(b)], workspace);
+  }
+
   void step() {
-    const int threads = pool_.count(), sequences = static_cast<int>(B_);
-    if (together_) filter(0, workspace_[0]);
-    pool_.run(threads, [&](int thread) {
-      Values& workspace = workspace_[std::size_t(thread)];
-      Gradient& shared = gradients_[std::size_t(thread)];
-      if (models_ == 1) {
-        for (Values* v : {&shared.A, &shared.Q, &shared.C, &shared.R}) {
-          std::fill(v->begin(), v->end(), 0.0);
-        }
-      }
-      for (int b = thread; b < sequences; b += threads) {
-        if (!together_) filter(b, workspace);
-        if (status_[std::size_t(b)] != 0) continue;  // its log-likelihoods are NaN
-        if (task_ == "smoother") smooth(b, workspace);
-        if (task_ != "gradient") continue;
-        differentiate(b, models_ == 1 ? shared : gradients_[std::size_t(b)], models_ == 1,
-                      workspace);
-      }
+    const int calls = together_ ? 1 : static_cast<int>(B_);
+    pool_.run(std::min(calls, pool_.count()), [&](int thread) {
+      for (int b = thread; b < calls; b += pool_.count()) work(b, workspace_[std::size_t(thread)]);
     });
     total_ = 0;
     for (const double l : log_likelihood_) total_ += l;
-    if (task_ != "gradient" || models_ != 1) return;
-    for (std::size_t i = 1; i < gradients_.size(); ++i) {
-      const auto add = [&](Values Gradient::*part) {
-        Values& to = gradients_[0].*part;
-        for (std::size_t j = 0; j < to.size(); ++j) to[j] += (gradients_[i].*part)[j];
-      };
-      for (auto part : {&Gradient::A, &Gradient::Q, &Gradient::C, &Gradient::R}) add(part);
-    }
   }
 
   ThreadPool pool_;
@@ -233,7 +225,7 @@ class KalmanWork : public Work {
   Values y_, mean_, covariance_, log_likelihood_, smoothed_mean_, smoothed_covariance_, lag_one_;
   std::vector<std::int32_t> status_;
   std::vector<Values> workspace_;    // a thread
-  std::vector<Gradient> gradients_;  // a thread where the model is shared, else a sequence
+  std::vector<Gradient> gradients_;  // of each model
   double total_ = 0;
 };
 

@@ -6,18 +6,15 @@ namespace {
 
 using cpu::kalman::Arena;
 using cpu::kalman::BackwardScratch;
+using cpu::kalman::GroupSums;
 using cpu::kalman::SettledSums;
 
-/// The constants of steps like t, of kappa = 1, and z, from r and N after the observation of t.
+/// The constants of steps like t, of kappa = 1, from N after the observation of t.
 template <class Real>
-void begin_settled(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
-                   BackwardScratch<Real>& s) {
-  const RowLayout& layout = a.data.layout;
-  const std::int64_t n = a.model.n, row = cpu::kalman::row_of(layout, t, b);
+void find_constants(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
+                    BackwardScratch<Real>& s) {
+  const std::int64_t n = a.model.n;
   SettledSums<Real>& sums = s.sums;
-  std::copy_n(a.filtered.mean[row], n, sums.z);
-  cpu::add_multiply_vector(n, n, s.replay.covariance_of(t, b), s.r, sums.z);
-  sums.clear(n, a.model.m, sums.sums);
   sums.clear(n, a.model.m, sums.constants);
   KalmanBackwardArgs<Real> constant = a;
   constant.grad = {};
@@ -32,6 +29,18 @@ void begin_settled(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64
   std::copy_n(sums.N, n * n, s.N);
 }
 
+/// Those, and z of step t.
+template <class Real>
+void begin_settled(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
+                   BackwardScratch<Real>& s) {
+  const RowLayout& layout = a.data.layout;
+  const std::int64_t n = a.model.n, row = cpu::kalman::row_of(layout, t, b);
+  SettledSums<Real>& sums = s.sums;
+  std::copy_n(a.filtered.mean[row], n, sums.z);
+  cpu::add_multiply_vector(n, n, s.replay.covariance_of(t, b), s.r, sums.z);
+  sums.clear(n, a.model.m, sums.sums);
+  find_constants(a, t, b, s);
+}
 /// Step t by the map of settled covariances, into the sums.
 template <class Real>
 void add_settled_step(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, Real kappa,
@@ -86,7 +95,7 @@ std::int64_t add_settled_steps(const KalmanBackwardArgs<Real>& a, std::int64_t t
   const std::int64_t n = a.model.n;
   begin_settled(a, t, b, s);
   for (; s.replay.same_at(t, b); --t) {
-    s.settled.step(t, b, s.r, s.replay);
+    s.settled.step(t, b, 1, s.r, s.replay);
     add_settled_step(a, t, b, kappa, s);
     std::copy_n(s.settled.r(), n, s.r);
   }
@@ -140,6 +149,156 @@ void follow_N(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
   s.settled.after_step(t, b, s.N, s.replay);
 }
 
+/// u, r before the observation and z of the step before, of each sequence of a group at step t,
+/// from r after the observation; r goes on to the step before.
+template <class Real>
+void step_group_back(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t first,
+                     std::int64_t count, BackwardScratch<Real>& s) {
+  const RowLayout& layout = a.data.layout;
+  const std::int64_t n = a.model.n, m = a.model.m, seen = s.replay.count();
+  GroupSums<Real>& group = s.group;
+  const bool mapped = s.settled.mapped();
+  if (mapped) s.settled.step(t, first, count, group.r, s.replay);
+  for (std::int64_t g = 0; g < count; ++g) {
+    Real *r = group.r + g * n, *u = group.u + g * m, *before = group.z_before + g * n;
+    if (mapped) {
+      std::copy_n(s.settled.u(g), seen, u);
+      std::copy_n(s.settled.r_predicted(g), n, group.r_predicted + g * n);
+      std::copy_n(s.settled.r(g), n, r);
+      std::copy_n(s.settled.Pr(g), n, before);
+    } else {
+      if (g > 0) t == 0 ? s.replay.run(t, first + g) : s.replay.run_mean(t, first + g);
+      for (std::int64_t i = seen - 1; i >= 0; --i) {
+        const auto update = s.replay.update(i);
+        u[i] = update.v / update.f - cpu::dot(n, update.k, r);
+        cpu::axpy(n, u[i], s.replay.c(i), r);
+      }
+      s.replay.observation().decorrelate_transposed(1, u);
+      std::copy_n(r, n, group.r_predicted + g * n);
+      if (t == 0) continue;
+      const Real* A = cpu::kalman::at(a.model.A, layout, t, first);
+      cpu::transposed_multiply_vector(n, n, A, group.r_predicted + g * n, r);
+      cpu::multiply_vector(n, n, s.replay.covariance_of(t - 1, first), r, before);
+    }
+    cpu::axpy(n, Real(1), a.filtered.mean[cpu::kalman::row_of(layout, t - 1, first + g)], before);
+  }
+}
+
+/// The outer products of a group at step t.
+template <class Real>
+void add_group_products(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t first,
+                        std::int64_t count, BackwardScratch<Real>& s) {
+  const RowLayout& layout = a.data.layout;
+  const std::int64_t n = a.model.n, m = a.model.m;
+  const KalmanGradient<Real>& g = a.grad;
+  GroupSums<Real>& group = s.group;
+  const auto place = [&](const StepArray<Real>& to) {
+    return cpu::kalman::at(to, layout, t, first);
+  };
+  for (std::int64_t i = 0; i < count; ++i) {
+    cpu::kalman::add_residual(a, t, first + i, -group.kappa[i], group.u + i * m,
+                              s.replay.observation());
+  }
+  if (g.C) group.add(count, 1, m, group.u, n, group.z, place(g.C));
+  if (g.R && !a.model.diagonal_R) {
+    group.add(count, Real(0.5), m, group.u, m, group.u, place(g.R));
+  } else if (g.R) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      const Real* u = group.u + i * m;
+      for (std::int64_t j = 0; j < m; ++j) place(g.R)[j] += group.kappa[i] / 2 * u[j] * u[j];
+    }
+  }
+  const Real* r = group.r_predicted;
+  if (t == 0) {
+    const StepArray<Real> P0(g.P0.data, 0, g.P0.sequence);
+    if (g.P0) group.add(count, Real(0.5), n, r, n, r, place(P0));
+    for (std::int64_t i = 0; g.m0 && i < count; ++i) {
+      cpu::axpy(n, group.kappa[i], r + i * n, cpu::kalman::at(g.m0, layout, 0, first + i));
+    }
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    cpu::kalman::add_state_inputs(a, t, first + i, group.kappa[i], r + i * n);
+  }
+  if (g.Q) group.add(count, Real(0.5), n, r, n, r, place(g.Q));
+  if (g.A) group.add(count, 1, n, r, n, group.z_before, place(g.A));
+  std::swap(group.z, group.z_before);
+}
+
+/// The gradient of the log-likelihoods of sequences first .. first + count, of one length, times
+/// group.kappa. Nothing is missing, so that components are the columns of y.
+template <class Real>
+void backward_group(const KalmanBackwardArgs<Real>& a, std::int64_t first, std::int64_t count,
+                    BackwardScratch<Real>& s) {
+  const RowLayout& layout = a.data.layout;
+  const std::int64_t n = a.model.n, m = a.model.m;
+  const KalmanGradient<Real>& g = a.grad;
+  GroupSums<Real>& group = s.group;
+  std::int64_t t = cpu::kalman::length_of(layout, first) - 1;
+  Real kappas = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    kappas += group.kappa[i];
+    std::copy_n(a.filtered.mean[cpu::kalman::row_of(layout, t, first + i)], n, group.z + i * n);
+  }
+  std::fill_n(group.r, count * n, Real(0));
+  std::fill_n(s.N, n * n, Real(0));
+  s.replay.forget();
+  s.settled.start();
+  bool same = false;  // step t + 1 had the gains of t + 2, and P_t is P_{t+1}
+  for (; t >= 0; --t) {
+    const bool kept = same && s.settled.settled();
+    same = s.replay.same_at(t, first);
+    if (kept && same && s.settled.mapped()) {  // constants stand
+    } else if (kept && same && s.settled.map(t, first, s.replay)) {
+      std::fill_n(s.r, n, Real(0));
+      find_constants(a, t, first, s);
+    } else {
+      s.settled.leave();
+      s.replay.run(t, first);
+    }
+    step_group_back(a, t, first, count, s);
+    add_group_products(a, t, first, count, s);
+    if (s.settled.mapped()) {
+      const auto& constants = s.sums.constants;
+      const auto add = [&](const StepArray<Real>& to, const Real* constant, std::int64_t size) {
+        if (to) cpu::axpy(size, kappas, constant, cpu::kalman::at(to, layout, t, first));
+      };
+      add(g.A, constants.A, n * n), add(g.Q, constants.Q, n * n), add(g.C, constants.C, m * n);
+      add(g.R, constants.R, a.model.diagonal_R ? m : m * m);
+      continue;
+    }
+    KalmanBackwardArgs<Real> constant = a;
+    constant.grad.y = {}, constant.grad.B = constant.grad.D = {};
+    constant.grad.state_offset = constant.grad.observation_offset = constant.grad.m0 = {};
+    std::fill_n(s.r, n, Real(0));
+    s.replay.forget_innovations();
+    if (same) s.settled.before_step(s.N);
+    cpu::kalman::add_likelihood_step(constant, t, first, kappas, s);
+    if (t == 0) break;
+    cpu::kalman::go_back(n, cpu::kalman::at(a.model.A, layout, t, first), s.r, s.N, s);
+    if (same) {
+      s.settled.after_step(t, first, s.N, s.replay);
+    } else {
+      s.settled.start();
+    }
+  }
+}
+
+/// Whether all rows of a sequence have the same gradient of their log-likelihood, and which.
+template <class Real>
+bool one_weight(const KalmanBackwardArgs<Real>& a, std::int64_t b, std::int64_t length,
+                Real* weight) {
+  const auto at = [&](std::int64_t t) {
+    return a.grad_log_likelihood ? *a.grad_log_likelihood[cpu::kalman::row_of(a.data.layout, t, b)]
+                                 : Real(1);
+  };
+  *weight = length > 0 ? at(0) : Real(0);
+  for (std::int64_t t = 1; t < length; ++t) {
+    if (at(t) != *weight) return false;
+  }
+  return true;
+}
+
 template <class Real>
 void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
                        BackwardScratch<Real>& s) {
@@ -150,10 +309,9 @@ void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
     return a.grad_log_likelihood ? *a.grad_log_likelihood[cpu::kalman::row_of(layout, t, b)]
                                  : Real(1);
   };
-  bool likelihood_alone = !a.grad_mean && !a.grad_covariance;
-  for (std::int64_t t = 1; likelihood_alone && a.model.diffuse == nullptr && t < length; ++t) {
-    likelihood_alone = weight(t) == weight(0);
-  }
+  Real first = 0;
+  const bool likelihood_alone = !a.grad_mean && !a.grad_covariance &&
+                                (a.model.diffuse != nullptr || one_weight(a, b, length, &first));
   if (likelihood_alone && (length == 0 || weight(0) == 0)) return;
   const bool may_settle =
       likelihood_alone && g.A.step == 0 && g.Q.step == 0 && g.C.step == 0 && g.R.step == 0;
@@ -253,7 +411,23 @@ void kalman_backward(const KalmanBackwardArgs<Real>& a) {
   if (!a.accumulate) clear(a);
   Arena arena(a.workspace);
   BackwardScratch<Real> scratch(a, arena);
-  for (std::int64_t b = 0; b < a.data.layout.B; ++b) backward_sequence(a, b, scratch);
+  const RowLayout& layout = a.data.layout;
+  for (std::int64_t b = 0; b < layout.B;) {
+    // As many as are of one length and have one weight each.
+    const std::int64_t length = kalman::length_of(layout, b);
+    std::int64_t end = b;
+    while (scratch.group.most > 1 && length > 0 && end < layout.B &&
+           kalman::length_of(layout, end) == length &&
+           one_weight(a, end, length, &scratch.group.kappa[end - b])) {
+      ++end;
+    }
+    if (end - b > 1) {
+      backward_group(a, b, end - b, scratch);
+      b = end;
+    } else {
+      backward_sequence(a, b++, scratch);
+    }
+  }
 }
 
 template void kalman_backward(const KalmanBackwardArgs<float>&);

@@ -43,9 +43,7 @@ void conclude(const KalmanFilterArgs<Real>& a, std::int64_t b, std::int32_t stat
 /// Sequences whose covariances are the same are filtered together.
 template <class Real>
 bool covariances_are_shared(const KalmanFilterArgs<Real>& a) {
-  const KalmanModel<Real>& m = a.model;
-  return a.model.diffuse == nullptr && !a.data.mask && m.A.sequence == 0 && m.Q.sequence == 0 &&
-         m.C.sequence == 0 && m.R.sequence == 0 && m.P0.sequence == 0;
+  return cpu::kalman::covariances_are_shared(a.model, a.data);
 }
 
 /// What a thread works with.

@@ -54,11 +54,51 @@ struct SettledSums {
   }
 };
 
+/// Sequences that share their covariances: what a step gives to gradients is outer products of
+/// each, summed by one product of all, and one constant.
+template <class Real>
+struct GroupSums {
+  std::int64_t most = 0;
+  Real *r, *z, *kappa;               // [most][n], [most][n] smoothed means of the step, [most]
+  Real *u, *r_predicted, *z_before;  // [most][m], [most][n], [most][n]
+  Real *weighted, *product;          // [n or m][most], [n or m][n or m]
+
+  GroupSums(const KalmanModel<Real>& model, std::int64_t most_, Arena& arena) : most(most_) {
+    const std::int64_t n = model.n, m = model.m, wide = std::max(n, m);
+    for (Real** p : {&r, &z, &r_predicted, &z_before}) *p = arena.take<Real>(most * n);
+    kappa = arena.take<Real>(most), u = arena.take<Real>(most * m);
+    weighted = arena.take<Real>(wide * most), product = arena.take<Real>(wide * wide);
+  }
+
+  /// to[rows][columns] += factor sum_g kappa_g x_g y_g^T.
+  void add(std::int64_t count, Real factor, std::int64_t rows, const Real* x, std::int64_t columns,
+           const Real* y, Real* to) {
+    for (std::int64_t g = 0; g < count; ++g) {
+      for (std::int64_t i = 0; i < rows; ++i) {
+        weighted[i * count + g] = factor * kappa[g] * x[g * rows + i];
+      }
+    }
+    multiply(rows, count, columns, weighted, y, product);
+    axpy(rows * columns, Real(1), product, to);
+  }
+};
+
+/// How many sequences kalman_backward takes together: those of one length that share their
+/// covariances, where it is the gradient of their likelihoods alone.
+template <class Real>
+std::int64_t most_together(const KalmanBackwardArgs<Real>& a) {
+  const bool together = covariances_are_shared(a.model, a.data) && !a.grad_mean &&
+                        !a.grad_covariance && a.grad.A.sequence == 0 && a.grad.Q.sequence == 0 &&
+                        a.grad.C.sequence == 0 && a.grad.R.sequence == 0 && a.grad.P0.sequence == 0;
+  return together ? a.data.layout.B : 1;
+}
+
 template <class Real>
 struct BackwardScratch {
   Replay<Real> replay;
   SettledReverse<Real> settled;
   SettledSums<Real> sums;
+  GroupSums<Real> group;
   Moments<Real> before;
   Real *lambda, *Lambda;
   Real *r, *N, *NF;
@@ -68,8 +108,9 @@ struct BackwardScratch {
 
   BackwardScratch(const KalmanBackwardArgs<Real>& a, Arena& arena)
       : replay(a.model, a.data, a.filtered, true, arena),
-        settled(a.model, a.data, a.filtered, arena),
+        settled(a.model, a.data, a.filtered, most_together(a), arena),
         sums(a.model, arena),
+        group(a.model, most_together(a), arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n, m = a.model.m;
     for (Real** p : {&lambda, &w, &q, &x, &r}) *p = arena.take<Real>(n);

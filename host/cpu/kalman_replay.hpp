@@ -129,6 +129,19 @@ class Replay {
       f_[i] = u.f;
     }
   }
+  /// The means of step t >= 1, of a sequence for which the last step's covariances and gains stand.
+  void run_mean(std::int64_t t, std::int64_t b) {
+    const std::int64_t n = model_.n;
+    std::copy_n(filtered_.mean[row_of(data_.layout, t - 1, b)], n, predicted_.m);
+    stepper_.predict_mean(t, b, predicted_.m);
+    observation_.read_values(t, b);
+    std::copy_n(predicted_.m, n, current_.m);
+    for (std::int64_t i = 0; i < observation_.count(); ++i) {
+      if (means_ != nullptr) std::copy_n(current_.m, n, means_ + i * n);
+      v_[i] = observation_.e(i) - dot(n, observation_.c(i), current_.m);
+      axpy(n, v_[i], k_ + i * n, current_.m);
+    }
+  }
   /// As if each observation were what the filter expected.
   void forget_innovations() { std::fill_n(v_, observation_.count(), Real(0)); }
 
@@ -155,19 +168,6 @@ class Replay {
   Real* scratch() const { return scratch_; }
 
  private:
-  /// Of step t, whose covariances and gains stand.
-  void run_mean(std::int64_t t, std::int64_t b) {
-    const std::int64_t n = model_.n;
-    std::copy_n(filtered_.mean[row_of(data_.layout, t - 1, b)], n, predicted_.m);
-    stepper_.predict_mean(t, b, predicted_.m);
-    observation_.read_values(t, b);
-    std::copy_n(predicted_.m, n, current_.m);
-    for (std::int64_t i = 0; i < observation_.count(); ++i) {
-      if (means_ != nullptr) std::copy_n(current_.m, n, means_ + i * n);
-      v_[i] = observation_.e(i) - dot(n, observation_.c(i), current_.m);
-      axpy(n, v_[i], k_ + i * n, current_.m);
-    }
-  }
   /// m + X center, X root.
   void turn(const Real* X, Moments<Real>& s) {
     add_multiply_vector(model_.n, q_, X, center_, s.m);

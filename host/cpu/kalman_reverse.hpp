@@ -14,8 +14,9 @@ namespace seqvae::cpu::kalman {
 template <class Real>
 class SettledReverse {
  public:
+  /// For at most so many sequences at once.
   SettledReverse(const KalmanModel<Real>& model, const KalmanData<Real>& data,
-                 const KalmanFiltered<Real>& filtered, Arena& arena)
+                 const KalmanFiltered<Real>& filtered, std::int64_t most, Arena& arena)
       : model_(model),
         data_(data),
         filtered_(filtered),
@@ -24,9 +25,9 @@ class SettledReverse {
         columns_((3 * model.n + model.m + 15) / 16 * 16) {
     const std::int64_t n = model.n, m = model.m;
     map_ = arena.take<Real>((n + m) * columns_);
-    x_ = arena.take<Real>(n + m), out_ = arena.take<Real>(columns_);
-    forward_x_ = arena.take<Real>(forward_.most_terms());
-    forward_out_ = arena.take<Real>(forward_.columns());
+    x_ = arena.take<Real>(most * (n + m)), out_ = arena.take<Real>(most * columns_);
+    forward_x_ = arena.take<Real>(most * forward_.most_terms());
+    forward_out_ = arena.take<Real>(most * forward_.columns());
     N_ = arena.take<Real>(n * n), Phi_ = arena.take<Real>(n * n), vector_ = arena.take<Real>(n);
   }
 
@@ -50,32 +51,39 @@ class SettledReverse {
     mapped_ = mapped_ || build(t, b, replay);
     return mapped_;
   }
-  /// Step t by the map.
-  void step(std::int64_t t, std::int64_t b, const Real* r, Replay<Real>& replay) {
-    const std::int64_t n = model_.n, seen = replay.count();
-    Real* x = forward_x_;
-    std::copy_n(filtered_.mean[row_of(data_.layout, t - 1, b)], n, x);
-    replay.observation().read_residuals(t, b, x + n);
-    if (forward_.inputs() > 0) {
+  /// Step t by the map, of sequences first .. first + count with r[count][n].
+  void step(std::int64_t t, std::int64_t first, std::int64_t count, const Real* r,
+            Replay<Real>& replay) {
+    const std::int64_t n = model_.n, seen = replay.count(), terms = forward_.terms();
+    for (std::int64_t g = 0; g < count; ++g) {
+      const std::int64_t b = first + g;
+      Real* x = forward_x_ + g * terms;
+      std::copy_n(filtered_.mean[row_of(data_.layout, t - 1, b)], n, x);
+      replay.observation().read_residuals(t, b, x + n);
+      if (forward_.inputs() == 0) continue;
       std::fill_n(x + n + seen, n, Real(0));
       add_inputs(n, model_.U, data_.layout, model_.B, model_.state_offset, data_.u, t, b,
                  x + n + seen);
     }
-    forward_.apply(1, x, forward_out_);
-    std::copy_n(r, n, x_);
-    std::copy_n(forward_out_ + n, seen, x_ + n);
-    multiply(1, n + seen, columns_, x_, map_, out_);
+    forward_.apply(count, forward_x_, forward_out_);
+    for (std::int64_t g = 0; g < count; ++g) {
+      Real* x = x_ + g * (n + seen);
+      std::copy_n(r + g * n, n, x);
+      std::copy_n(forward_out_ + g * forward_.columns() + n, seen, x + n);
+    }
+    multiply(count, n + seen, columns_, x_, map_, out_);
   }
   bool mapped() const { return mapped_; }  ///< the last step was by the map
   void leave() { mapped_ = false; }
 
-  /// \name Of the last step by the map.
+  /// \name Of the last step by the map, its g-th sequence.
   /// \{
-  const Real* r() const { return out_; }                           ///< r_{t-1}
-  const Real* Pr() const { return out_ + model_.n; }               ///< P r_{t-1}
-  const Real* r_predicted() const { return out_ + 2 * model_.n; }  ///< r before the observation
-  const Real* u() const {
-    return out_ + 3 * model_.n;
+  const Real* r(std::int64_t g = 0) const { return out_ + g * columns_; }  ///< r_{t-1}
+  const Real* Pr(std::int64_t g = 0) const { return r(g) + model_.n; }     ///< P r_{t-1}
+  /// r before the observation
+  const Real* r_predicted(std::int64_t g = 0) const { return r(g) + 2 * model_.n; }
+  const Real* u(std::int64_t g = 0) const {
+    return r(g) + 3 * model_.n;
   }  ///< [count]
      /// \}
 

@@ -10,21 +10,27 @@ namespace {
 using cpu::kalman::Arena;
 using cpu::kalman::Moments;
 
+/// Sequences that share their covariances and are of one length are smoothed together.
+template <class Real>
+std::int64_t most_together(const KalmanSmootherArgs<Real>& a) {
+  return cpu::kalman::covariances_are_shared(a.model, a.data) ? a.data.layout.B : 1;
+}
+
 template <class Real>
 struct SmootherScratch {
   cpu::kalman::Replay<Real> replay;
   cpu::kalman::SettledReverse<Real> settled;
-  Moments<Real> filtered, before;  // of this step and of the one before it
-  Real *r, *N, *vector, *first, *second;
+  Moments<Real> filtered, before;         // of this step and of the one before it
+  Real *r, *N, *vector, *first, *second;  // r of each sequence of a group
   Real *D = nullptr, *D_later = nullptr;  // of this step and of the one after it, [n][q]
 
   SmootherScratch(const KalmanSmootherArgs<Real>& a, Arena& arena)
       : replay(a.model, a.data, a.filtered, false, arena),
-        settled(a.model, a.data, a.filtered, arena),
+        settled(a.model, a.data, a.filtered, most_together(a), arena),
         filtered(a.model.n, a.model.diffuse != nullptr, arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n;
-    for (Real** p : {&r, &vector}) *p = arena.take<Real>(n);
+    r = arena.take<Real>(most_together(a) * n), vector = arena.take<Real>(n);
     for (Real** p : {&N, &first, &second}) *p = arena.take<Real>(n * n);
     if (a.model.diffuse == nullptr) return;
     for (Real** p : {&D, &D_later}) *p = arena.take<Real>(n * n);
@@ -47,24 +53,48 @@ void add_delta(std::int64_t n, std::int64_t q, const Real* D, const Real* E, Rea
   }
 }
 
-/// `kept`: the covariance is that of the step after.
+/// E[z_t | y] of sequences first .. first + count.
 template <class Real>
-void write_moments(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, bool kept,
-                   SmootherScratch<Real>& s) {
-  const std::int64_t n = a.model.n, row = cpu::kalman::row_of(a.data.layout, t, b);
-  const Moments<Real>& f = s.filtered;
-  if (a.mean) {
-    std::copy_n(f.m, n, a.mean[row]);
+void write_means(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t first,
+                 std::int64_t count, SmootherScratch<Real>& s) {
+  const std::int64_t n = a.model.n;
+  for (std::int64_t g = 0; a.mean && g < count; ++g) {
+    const std::int64_t row = cpu::kalman::row_of(a.data.layout, t, first + g);
+    Real* mean = a.mean[row];
+    std::copy_n(s.filtered.q > 0 ? s.filtered.m : a.filtered.mean[row], n, mean);
     if (s.settled.mapped()) {
-      cpu::axpy(n, Real(1), s.settled.Pr(), a.mean[row]);
+      cpu::axpy(n, Real(1), s.settled.Pr(g), mean);
     } else {
-      cpu::add_multiply_vector(n, n, f.P, s.r, a.mean[row]);
+      cpu::add_multiply_vector(n, n, s.filtered.P, s.r + g * n, mean);
     }
   }
-  if (!a.covariance) return;
-  Real* out = a.covariance[row];
+}
+
+template <class Real>
+Real* covariance_of(const KalmanSmootherArgs<Real>& a, const Rows<Real>& out, std::int64_t t,
+                    std::int64_t b) {
+  return out[cpu::kalman::covariance_row(a.data.layout, a.shared_covariance, t, b)];
+}
+
+/// What stands at step t of the first of a group goes to the others.
+template <class Real>
+void copy_to_others(const KalmanSmootherArgs<Real>& a, const Rows<Real>& out, std::int64_t t,
+                    std::int64_t first, std::int64_t count) {
+  const Real* from = covariance_of(a, out, t, first);
+  for (std::int64_t g = 1; !a.shared_covariance && g < count; ++g) {
+    std::copy_n(from, a.model.n * a.model.n, covariance_of(a, out, t, first + g));
+  }
+}
+
+/// `kept`: the covariance is that of the step after.
+template <class Real>
+void write_covariance(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, bool kept,
+                      SmootherScratch<Real>& s) {
+  const std::int64_t n = a.model.n;
+  const Moments<Real>& f = s.filtered;
+  Real* out = covariance_of(a, a.covariance, t, b);
   if (kept) {
-    std::copy_n(a.covariance[cpu::kalman::row_of(a.data.layout, t + 1, b)], n * n, out);
+    std::copy_n(covariance_of(a, a.covariance, t + 1, b), n * n, out);
     return;
   }
   cpu::congruence(n, n, f.P, s.N, s.first, s.replay.scratch());
@@ -80,7 +110,7 @@ void write_lag_one(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64
                    SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
   const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, b);
-  Real* out = a.lag_one[cpu::kalman::row_of(a.data.layout, t, b)];
+  Real* out = covariance_of(a, a.lag_one, t, b);
   s.replay.filtered_moments(t - 1, b, s.replay.diffuse(t, b), s.before);
   cpu::multiply(n, n, n, A, s.before.P, out);
   for (std::int64_t i = 0; i < s.replay.count(); ++i) {
@@ -96,9 +126,11 @@ void write_lag_one(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64
 /// Step t from r and N after its observation to those of t - 1, or of the prior at t = 0. `same`:
 /// its gains are those of the step after.
 template <class Real>
-void go_back(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, bool same,
-             SmootherScratch<Real>& s) {
+void go_back(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t first,
+             std::int64_t count, bool same, SmootherScratch<Real>& s) {
+  if (t == 0) return;
   const std::int64_t n = a.model.n;
+  const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, first);
   if (same) {
     s.settled.leave();
     s.settled.before_step(s.N);
@@ -106,60 +138,68 @@ void go_back(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, 
     s.settled.start();
   }
   for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
-    const auto u = s.replay.update(i);
-    const Real* c = s.replay.c(i);
-    cpu::kalman::step_back_N(n, c, u, s.N, s.vector);
-    cpu::axpy(n, u.v / u.f - cpu::dot(n, u.k, s.r), c, s.r);
+    cpu::kalman::step_back_N(n, s.replay.c(i), s.replay.update(i), s.N, s.vector);
   }
-  if (t == 0) return;
-  const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, b);
-  cpu::transposed_multiply_vector(n, n, A, s.r, s.vector);
-  std::copy_n(s.vector, n, s.r);
   cpu::transposed_congruence(n, A, s.N, s.first, s.replay.scratch());
   std::copy_n(s.first, n * n, s.N);
-  if (same) s.settled.after_step(t, b, s.N, s.replay);
+  for (std::int64_t g = 0; g < count; ++g) {
+    if (g > 0) s.replay.run_mean(t, first + g);
+    Real* r = s.r + g * n;
+    for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
+      const auto u = s.replay.update(i);
+      cpu::axpy(n, u.v / u.f - cpu::dot(n, u.k, r), s.replay.c(i), r);
+    }
+    cpu::transposed_multiply_vector(n, n, A, r, s.vector);
+    std::copy_n(s.vector, n, r);
+  }
+  if (same) s.settled.after_step(t, first, s.N, s.replay);
 }
 
+/// Sequences first .. first + count, of one length. With diffuse states: one.
 template <class Real>
-void smooth_sequence(const KalmanSmootherArgs<Real>& a, std::int64_t b, SmootherScratch<Real>& s) {
+void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t count,
+            SmootherScratch<Real>& s) {
   const RowLayout& layout = a.data.layout;
-  const std::int64_t n = a.model.n, last = cpu::kalman::length_of(layout, b) - 1;
+  const std::int64_t n = a.model.n, last = cpu::kalman::length_of(layout, first) - 1;
   auto& replay = s.replay;
-  std::fill_n(s.r, n, Real(0));
+  std::fill_n(s.r, count * n, Real(0));
   std::fill_n(s.N, n * n, Real(0));
   s.settled.start();
   replay.forget();
   bool same = false;  // step t + 1 had the gains of t + 2, and P_t is P_{t+1}
   for (std::int64_t t = last; t >= 0; --t) {
-    const std::int64_t row = cpu::kalman::row_of(layout, t, b);
-    if (t == replay.last_diffuse(b)) replay.enter_diffuse(t, b, s.r, s.N);
-    const bool kept = same && s.settled.settled() && !replay.diffuse(t, b);
-    if (kept) {
-      std::copy_n(a.filtered.mean[row], n, s.filtered.m);
-    } else {
-      replay.filtered_moments(t, b, replay.diffuse(t, b), s.filtered);
-    }
+    if (t == replay.last_diffuse(first)) replay.enter_diffuse(t, first, s.r, s.N);
+    const bool diffuse = replay.diffuse(t, first);
+    const bool kept = same && s.settled.settled() && !diffuse;
+    if (!kept) replay.filtered_moments(t, first, diffuse, s.filtered);
     if (s.filtered.q > 0) delta_moves(n, s.filtered, s, s.D);
-    write_moments(a, t, b, kept, s);
-    if (a.lag_one && t < last && replay.diffuse(t + 1, b)) {  // step t + 1 waited for D
-      add_delta(n, s.filtered.q, s.D_later, s.D, a.lag_one[cpu::kalman::row_of(layout, t + 1, b)]);
+    write_means(a, t, first, count, s);
+    if (a.covariance) {
+      write_covariance(a, t, first, kept, s);
+      copy_to_others(a, a.covariance, t, first, count);
+    }
+    if (a.lag_one && t < last && replay.diffuse(t + 1, first)) {  // step t + 1 waited for D
+      add_delta(n, s.filtered.q, s.D_later, s.D, covariance_of(a, a.lag_one, t + 1, first));
     }
     std::swap(s.D, s.D_later);
-    same = replay.same_at(t, b);
-    const bool mapped = kept && same && s.settled.map(t, b, replay);
-    mapped ? s.settled.step(t, b, s.r, replay) : replay.run(t, b);
-    if (a.lag_one && t == 0) {
-      std::fill_n(a.lag_one[row], n * n, Real(0));
-    } else if (a.lag_one && kept && same) {
-      std::copy_n(a.lag_one[cpu::kalman::row_of(layout, t + 1, b)], n * n, a.lag_one[row]);
-    } else if (a.lag_one) {
-      write_lag_one(a, t, b, s);
+    same = replay.same_at(t, first);
+    const bool mapped = kept && same && s.settled.map(t, first, replay);
+    mapped ? s.settled.step(t, first, count, s.r, replay) : replay.run(t, first);
+    if (a.lag_one) {
+      Real* out = covariance_of(a, a.lag_one, t, first);
+      if (t == 0) {
+        std::fill_n(out, n * n, Real(0));
+      } else if (kept && same) {
+        std::copy_n(covariance_of(a, a.lag_one, t + 1, first), n * n, out);
+      } else {
+        write_lag_one(a, t, first, s);
+      }
+      copy_to_others(a, a.lag_one, t, first, count);
     }
-    if (mapped) {
-      std::copy_n(s.settled.r(), n, s.r);
-    } else {
-      go_back(a, t, b, same, s);
+    for (std::int64_t g = 0; mapped && g < count; ++g) {
+      std::copy_n(s.settled.r(g), n, s.r + g * n);
     }
+    if (!mapped) go_back(a, t, first, count, same, s);
   }
 }
 
@@ -184,9 +224,16 @@ void kalman_smoother(const KalmanSmootherArgs<Real>& a) {
   const std::int64_t n = a.model.n;
   Arena arena(a.workspace);
   SmootherScratch<Real> scratch(a, arena);
+  for (std::int64_t b = 0; b < layout.B;) {
+    const std::int64_t length = kalman::length_of(layout, b);
+    std::int64_t end = b + 1;
+    while (most_together(a) > 1 && end < layout.B && kalman::length_of(layout, end) == length)
+      ++end;
+    smooth(a, b, end - b, scratch);
+    b = end;
+  }
+  if (layout.offsets != nullptr) return;
   for (std::int64_t b = 0; b < layout.B; ++b) {
-    smooth_sequence(a, b, scratch);
-    if (layout.offsets != nullptr) continue;
     for (std::int64_t t = kalman::length_of(layout, b); t < layout.T; ++t) {
       const std::int64_t row = t * layout.B + b;
       if (a.mean) std::fill_n(a.mean[row], n, Real(0));

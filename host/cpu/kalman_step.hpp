@@ -38,7 +38,14 @@ void write(const Rows<Real>& out, std::int64_t row, std::int64_t count, const Re
   if (out) std::copy_n(values, count, out[row]);
 }
 
-/// The row of a filtered covariance.
+/// Whether sequences have the same covariances at each step that they have.
+template <class Real>
+bool covariances_are_shared(const KalmanModel<Real>& m, const KalmanData<Real>& data) {
+  return m.diffuse == nullptr && !data.mask && m.A.sequence == 0 && m.Q.sequence == 0 &&
+         m.C.sequence == 0 && m.R.sequence == 0 && m.P0.sequence == 0;
+}
+
+/// The row of a covariance.
 inline std::int64_t covariance_row(const RowLayout& layout, bool shared, std::int64_t t,
                                    std::int64_t b) {
   return shared ? t : row_of(layout, t, b);

@@ -77,9 +77,9 @@ void require_filtered(const KalmanModel<Real>& model, const RowLayout& layout,
 }
 
 /// One covariance for all sequences.
-template <class Real>
-void require_shared(const KalmanFilterArgs<Real>& a, const char* where) {
-  const auto shared = [&](const StepArray<const Real>& array, const char* argument) {
+template <class Args>
+void require_shared(const Args& a, const char* where) {
+  const auto shared = [&](const auto& array, const char* argument) {
     require(array.sequence == 0, where, std::string(argument) + ".sequence", array.sequence,
             "0 with shared_covariance");
   };
@@ -89,8 +89,6 @@ void require_shared(const KalmanFilterArgs<Real>& a, const char* where) {
     throw InvalidArgument(std::string(where) +
                           ": shared_covariance with a mask or diffuse states, must be without");
   }
-  require(a.chunk == 0 || a.chunk >= a.data.layout.T, where, "chunk", a.chunk,
-          "0, or at least layout.T, with shared_covariance");
 }
 
 template <class Args>
@@ -129,7 +127,11 @@ void check(const KalmanFilterArgs<Real>& a) {
   }
   if (a.chunk < 0) require(false, where, "chunk", a.chunk, ">= 0");
   require_data(a.model, a.data, where);
-  if (a.shared_covariance) require_shared(a, where);
+  if (a.shared_covariance) {
+    require_shared(a, where);
+    require(a.chunk == 0 || a.chunk >= a.data.layout.T, where, "chunk", a.chunk,
+            "0, or at least layout.T, with shared_covariance");
+  }
   const std::int64_t rows = most_rows(a.data.layout), n = a.model.n;
   require_optional_output(a.mean, rows, n, where, "mean");
   require_optional_output(a.covariance, rows, n * n, where, "covariance");
@@ -157,6 +159,13 @@ void check(const KalmanSmootherArgs<Real>& a) {
   const char* where = "kalman_smoother";
   require_data(a.model, a.data, where);
   require_filtered(a.model, a.data.layout, a.filtered, where);
+  if (a.shared_covariance) {
+    require_shared(a, where);
+    if (a.data.layout.lengths != nullptr || a.data.layout.offsets != nullptr) {
+      throw InvalidArgument(std::string(where) +
+                            ": shared_covariance with layout.lengths or offsets, must be without");
+    }
+  }
   const std::int64_t rows = most_rows(a.data.layout), n = a.model.n;
   require_optional_output(a.mean, rows, n, where, "mean");
   require_optional_output(a.covariance, rows, n * n, where, "covariance");

@@ -257,6 +257,65 @@ TEST(KalmanSettled, WritesSharedCovariancesOnce) {
   }
 }
 
+/// Sequences of one length that share their covariances are smoothed and differentiated together.
+/// A copy of P0 for each keeps them apart.
+TEST(KalmanSettled, PassesBackTogetherAreThoseOfEach) {
+  for (const KalmanShape& shape :
+       {KalmanShape{200, 5, 4, 2, 1, false, true, false, false, false, 0},
+        KalmanShape{200, 6, 3, 4, 0, false, false, false, true, true, 0},
+        KalmanShape{40, 4, 9, 3, 2, false, true, false, false, true, 0}}) {
+    KalmanProblem together(shape);
+    for (double& x : together.A.values) {
+      x *= 2 / std::sqrt(double(std::max<std::int64_t>(shape.n, 4)));
+    }
+    KalmanProblem apart = together;
+    const auto nn = std::size_t(shape.n * shape.n);
+    apart.P0.sequence = std::int64_t(nn);
+    for (std::int64_t b = 1; b < shape.B; ++b) {
+      apart.P0.values.insert(apart.P0.values.end(), together.P0.values.begin(),
+                             together.P0.values.end());
+    }
+    const Filtered f(together), each(apart);
+    f.expect_near(each, 1e-12, "");
+    const Smoothed smooth(together, f.view(together)), one(apart, each.view(apart));
+    expect_near(smooth.mean, one.mean, 1e-12, "smoothed mean");
+    expect_near(smooth.covariance, one.covariance, 1e-12, "smoothed covariance");
+    expect_near(smooth.lag_one, one.lag_one, 1e-12, "lag one");
+    const auto summed = gradients(together, f.view(together));
+    for (auto& [name, values] : gradients(apart, each.view(apart))) {
+      Values expected = values;
+      if (name == "P0") {
+        expected.assign(nn, 0);
+        for (std::size_t i = 0; i < values.size(); ++i) expected[i % nn] += values[i];
+      }
+      expect_near(summed.at(name), expected, 1e-12, name);
+    }
+  }
+}
+
+TEST(KalmanSettled, SmoothedCovariancesOfAllAreWrittenOnce) {
+  KalmanProblem p({90, 4, 3, 2, 0, false, true, false, false, false, 0});
+  const Filtered f(p);
+  const Smoothed each(p, f.view(p));
+  Values mean(std::size_t(90 * 4 * 3), kPoison), covariance(90 * 9, kPoison), lag(90 * 9, kPoison);
+  KalmanSmootherArgs<double> args;
+  args.model = p.model(), args.data = p.data(), args.filtered = f.view(p);
+  args.mean = {mean.data(), 3}, args.covariance = {covariance.data(), 9};
+  args.lag_one = {lag.data(), 9}, args.shared_covariance = true;
+  EXPECT_THAT([&] { check(args); },
+              testing::ThrowsMessage<InvalidArgument>(
+                  "kalman_smoother: shared_covariance with layout.lengths or offsets, must be "
+                  "without"));
+  args.data.layout.lengths = nullptr;
+  with_workspace(args, [](const auto& a) { cpu::kalman_smoother(a); });
+  EXPECT_EQ(mean, each.mean);
+  for (std::size_t i = 0; i < covariance.size(); ++i) {
+    const std::size_t at = i / 9 * 4 * 9 + i % 9;  // of the first sequence
+    ASSERT_EQ(covariance[i], each.covariance[at]);
+    ASSERT_EQ(lag[i], each.lag_one[at]);
+  }
+}
+
 TEST(KalmanSettled, RefusesToShareWhatDiffers) {
   const auto refuses = [](const KalmanShape& shape, std::int64_t chunk, const char* message) {
     KalmanProblem p(shape);

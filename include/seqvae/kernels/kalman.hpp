@@ -150,6 +150,10 @@ struct KalmanSmootherArgs {
   KalmanModel<Real> model;
   KalmanData<Real> data;
   KalmanFiltered<Real> filtered;
+  /// Covariances, the same for all sequences, are written once: row t of [T]. A, Q, C, R and P0
+  /// must be shared by the sequences, which must be of one length (lengths and offsets null), and
+  /// nothing missing or diffuse.
+  bool shared_covariance = false;
   Rows<Real> mean;        ///< out [rows][n]  optional
   Rows<Real> covariance;  ///< out [rows][n * n]  optional
   Rows<Real> lag_one;     ///< out [rows][n * n]  Cov(z_t, z_{t-1} | y), 0 at t = 0; optional
