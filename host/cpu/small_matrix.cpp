@@ -138,8 +138,10 @@ void transposed_congruence_of(std::int64_t n, const Real* A, const Real* P, Real
 template <class Real>
 void multiply_of(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
                  const Real* X, Real* out) {
-  if (rows != inner || inner != columns) return product(rows, inner, columns, A, X, out);
-  with_size(rows, [&](auto n) HWY_ATTR { product(n, n, n, A, X, out); });
+  const bool square = rows == inner && inner == columns;
+  with_size(columns, [&](auto n) HWY_ATTR {
+    square ? product(n, n, n, A, X, out) : product(rows, inner, n, A, X, out);
+  });
 }
 
 template <class Real>
