@@ -32,21 +32,51 @@ HWY_INLINE void with_size(std::int64_t n, const Work& work) {
 
 constexpr std::int64_t kBlock = 16;  // columns of a product that stay in registers
 
-/// `columns` columns of out = A[rows][inner] X, rows of X and out `ld` apart. Of large matrices the
-/// zeros of A, most of a structural model's, cost nothing.
+/// kRows rows and `columns` columns of out = A[.][inner] X, rows of X and out `ld` apart: sums of
+/// one row alone would wait for each other. Of large matrices the zeros of A, most of a structural
+/// model's, cost little.
+template <int kRows, std::int64_t most, class Inner, class Columns, class Real>
+HWY_INLINE void product_rows(Inner inner, Columns columns, std::int64_t ld,
+                             const Real* HWY_RESTRICT A, const Real* HWY_RESTRICT X,
+                             Real* HWY_RESTRICT out) {
+  Real sums[kRows][most] = {};
+  for (std::int64_t k = 0; k < inner; ++k) {
+    Real a[kRows];
+    bool some = inner <= 8;
+    for (int r = 0; r < kRows; ++r) {
+      a[r] = A[r * inner + k];
+      some = some || a[r] != 0;
+    }
+    if (!some) continue;
+    for (int r = 0; r < kRows; ++r) {
+      for (std::int64_t j = 0; j < columns; ++j) sums[r][j] += a[r] * X[k * ld + j];
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (std::int64_t j = 0; j < columns; ++j) out[r * ld + j] = sums[r][j];
+  }
+}
+
+/// Rows of so many columns that are summed side by side; they must stay in registers.
+template <class Columns>
+constexpr int rows_at_once() {
+  if constexpr (std::is_same_v<Columns, std::int64_t>) {
+    return 1;
+  } else {
+    return Columns::value <= 8 ? 4 : Columns::value <= 16 ? 2 : 1;
+  }
+}
+
+/// `columns` columns of out = A[rows][inner] X.
 template <std::int64_t most, class Rows, class Inner, class Columns, class Real>
 HWY_INLINE void product_columns(Rows rows, Inner inner, Columns columns, std::int64_t ld,
-                                const Real* HWY_RESTRICT A, const Real* HWY_RESTRICT X,
-                                Real* HWY_RESTRICT out) {
-  for (std::int64_t i = 0; i < rows; ++i) {
-    Real sums[most] = {};
-    for (std::int64_t k = 0; k < inner; ++k) {
-      const Real a = A[i * inner + k];
-      if (inner > 8 && a == 0) continue;
-      for (std::int64_t j = 0; j < columns; ++j) sums[j] += a * X[k * ld + j];
-    }
-    for (std::int64_t j = 0; j < columns; ++j) out[i * ld + j] = sums[j];
+                                const Real* A, const Real* X, Real* out) {
+  constexpr int kRows = rows_at_once<Columns>();
+  std::int64_t i = 0;
+  for (; i + kRows <= rows; i += kRows) {
+    product_rows<kRows, most>(inner, columns, ld, A + i * inner, X, out + i * ld);
   }
+  for (; i < rows; ++i) product_rows<1, most>(inner, columns, ld, A + i * inner, X, out + i * ld);
 }
 
 /// out[rows][columns] = A[rows][inner] X[inner][columns]
