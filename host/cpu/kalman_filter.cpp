@@ -65,7 +65,7 @@ class Filter {
   Filter(const KalmanFilterArgs<Real>& a, Arena& arena)
       : a_(a), threads_(a.pool != nullptr ? a.pool->count() : 1) {
     const std::int64_t n = a.model.n, T = a.data.layout.T, B = a.data.layout.B;
-    chunk_ = a.chunk > 0 ? a.chunk : a.shared_covariance ? T : kalman_chunk(n, T, B, threads_);
+    chunk_ = a.chunk > 0 ? a.chunk : a.shared_covariance ? T : kalman_chunk(T, B, threads_);
     chunks_ = chunk_ >= T ? 1 : (T + chunk_ - 1) / chunk_;
     if (chunks_ > 1) {
       summaries_ = arena.take<Real>(B * chunks_ * cpu::kalman::ChunkSummary<Real>::size(n));
@@ -212,8 +212,7 @@ class Filter {
 
 }  // namespace
 
-std::int64_t kalman_chunk(std::int64_t n, std::int64_t T, std::int64_t B, int threads) {
-  (void)n;
+std::int64_t kalman_chunk(std::int64_t T, std::int64_t B, int threads) {
   // Three times the work pays where a sequence may have more than three threads.
   const std::int64_t each = B > 0 ? threads / B : 0;
   return each > 3 ? std::max<std::int64_t>((T + each - 1) / each, 64)

@@ -251,10 +251,10 @@ struct KalmanSampleArgs {
   std::size_t workspace_bytes = 0;
 };
 
-/// The chunk that is fastest for T steps of B sequences of n states on so many threads; T where
-/// that is one step after the other. Chunks cost about three times the work: they pay where threads
-/// would have nothing to do.
-std::int64_t kalman_chunk(std::int64_t n, std::int64_t T, std::int64_t B, int threads);
+/// The chunk that is fastest for T steps of B sequences on so many threads; T where that is one
+/// step after the other. Chunks cost about three times the work: they pay where threads would have
+/// nothing to do.
+std::int64_t kalman_chunk(std::int64_t T, std::int64_t B, int threads);
 
 /// Pure: reads sizes and which pointers are null. \throws InvalidArgument on a bad size.
 template <class Real>
