@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <functional>
+
 #include "seqvae/core/error.hpp"
 #include "tests/models/lgssm_problem.hpp"
 
@@ -22,6 +24,65 @@ void expect_equal(const std::vector<double>& actual, const io::Json& expected,
       EXPECT_TRUE(std::isnan(actual[i])) << what << " " << i;
     } else {
       EXPECT_NEAR(actual[i], expected[i].get<double>(), 1e-9 * scale) << what << " " << i;
+    }
+  }
+}
+
+/// The states of one sequence by the contracts, with the filter in a form and in chunks.
+Lgssm::States states_in(const LgssmMatrices& x, const data::SequenceSet& set, KalmanForm form,
+                        std::int64_t chunk) {
+  const auto T = set.lengths[0];
+  const auto rows = std::size_t(T), n = std::size_t(x.n), nn = n * n;
+  std::vector<double> mask;
+  for (const double y : set.values) mask.push_back(std::isnan(y) ? 0 : 1);
+  Lgssm::States s;
+  s.filtered_mean.resize(rows * n), s.smoothed_mean.resize(rows * n);
+  s.filtered_covariance.resize(rows * nn), s.smoothed_covariance.resize(rows * nn);
+  std::vector<double> mean(rows * n), covariance(rows * nn), factor(rows * nn), delta(n), root(nn);
+  std::int32_t status = -1, merge_step = -1, diffuse_steps = -1;
+  KalmanFilterArgs<double> filter;
+  filter.model = x.view();
+  filter.data.layout.T = T, filter.data.layout.B = 1;
+  filter.data.y = {set.values.data(), 1}, filter.data.mask = {mask.data(), 1};
+  filter.form = form, filter.chunk = chunk;
+  filter.mean = {s.filtered_mean.data(), x.n};
+  filter.covariance = {s.filtered_covariance.data(), x.n * x.n};
+  if (!x.diffuse.empty()) {
+    filter.diffuse = {{mean.data(), x.n},
+                      {covariance.data(), x.n * x.n},
+                      {factor.data(), x.n * x.n},
+                      {delta.data(), x.n},
+                      {root.data(), x.n * x.n}};
+  }
+  filter.status = &status, filter.merge_step = &merge_step, filter.diffuse_steps = &diffuse_steps;
+  std::vector<double> workspace(kalman_workspace_bytes(filter) / sizeof(double) + 1);
+  filter.workspace = workspace.data(), filter.workspace_bytes = workspace.size() * sizeof(double);
+  cpu::kalman_filter(filter);
+  EXPECT_EQ(status, 0);
+  KalmanSmootherArgs<double> smoother;
+  smoother.model = filter.model, smoother.data = filter.data;
+  const KalmanDiffuse<double>& d = filter.diffuse;
+  smoother.filtered = {filter.mean,
+                       filter.covariance,
+                       {d.mean, d.covariance, d.factor, d.delta, d.spread},
+                       &merge_step};
+  smoother.mean = {s.smoothed_mean.data(), x.n};
+  smoother.covariance = {s.smoothed_covariance.data(), x.n * x.n};
+  workspace.resize(kalman_workspace_bytes(smoother) / sizeof(double) + 1);
+  smoother.workspace = workspace.data();
+  smoother.workspace_bytes = workspace.size() * sizeof(double);
+  cpu::kalman_smoother(smoother);
+  return s;
+}
+
+/// Calls check(states) for each form, one step after the other and in chunks.
+void in_every_form(const LgssmMatrices& x, const data::SequenceSet& set,
+                   const std::function<void(const Lgssm::States&)>& check) {
+  for (const KalmanForm form :
+       {KalmanForm::covariance, KalmanForm::joseph, KalmanForm::square_root}) {
+    for (const std::int64_t chunk : {set.lengths[0], 16, 61}) {
+      SCOPED_TRACE("form " + std::to_string(int(form)) + ", chunk " + std::to_string(chunk));
+      check(states_in(x, set, form, chunk));
     }
   }
 }
@@ -47,11 +108,14 @@ TEST_P(Nile, HasTheLikelihoodMomentsAndForecastsOfStatsmodels) {
   const std::vector<double> rows = model.log_likelihood(set);
   EXPECT_NEAR(sum(rows), expected["loglik"].get<double>(), 1e-10 * 640);
   EXPECT_NEAR(sum(rows) - rows[0], expected["loglik_without_first"].get<double>(), 1e-10 * 640);
-  const Lgssm::States states = model.states(set);
-  expect_equal(states.filtered_mean, expected["filtered_mean"], "filtered mean");
-  expect_equal(states.filtered_covariance, expected["filtered_variance"], "filtered variance");
-  expect_equal(states.smoothed_mean, expected["smoothed_mean"], "smoothed mean");
-  expect_equal(states.smoothed_covariance, expected["smoothed_variance"], "smoothed variance");
+  const auto check = [&](const Lgssm::States& states) {
+    expect_equal(states.filtered_mean, expected["filtered_mean"], "filtered mean");
+    expect_equal(states.filtered_covariance, expected["filtered_variance"], "filtered variance");
+    expect_equal(states.smoothed_mean, expected["smoothed_mean"], "smoothed mean");
+    expect_equal(states.smoothed_covariance, expected["smoothed_variance"], "smoothed variance");
+  };
+  check(model.states(set));
+  in_every_form(x, set, check);
   const Lgssm::Forecast forecast = model.forecast(set, 30, {}, 0, 1);
   const io::Json& future = expected["forecast_30_years"];
   for (double mean : forecast.mean) EXPECT_NEAR(mean, future["mean"].get<double>(), 1e-9 * 800);
@@ -80,27 +144,31 @@ TEST(Co2, HasTheLikelihoodAndMomentsOfStatsmodels) {
     }
     EXPECT_NEAR(block, blocks[k].get<double>(), 1e-8);
   }
-  const Lgssm::States states = model.states(set);
-  for (const io::Json& step : expected["steps"]) {
-    const auto t = step["t"].get<std::size_t>();
-    const auto compare = [&](const std::vector<double>& ours, const char* name, std::size_t size) {
-      io::Json flat = io::Json::array();
-      for (const io::Json& x : step[name]) {
-        if (x.is_array()) {
-          for (const io::Json& y : x) flat.push_back(y);
-        } else {
-          flat.push_back(x);
+  const auto check = [&](const Lgssm::States& states) {
+    for (const io::Json& step : expected["steps"]) {
+      const auto t = step["t"].get<std::size_t>();
+      const auto compare = [&](const std::vector<double>& ours, const char* name,
+                               std::size_t size) {
+        io::Json flat = io::Json::array();
+        for (const io::Json& x : step[name]) {
+          if (x.is_array()) {
+            for (const io::Json& y : x) flat.push_back(y);
+          } else {
+            flat.push_back(x);
+          }
         }
-      }
-      expect_equal(
-          {ours.begin() + std::ptrdiff_t(t * size), ours.begin() + std::ptrdiff_t((t + 1) * size)},
-          flat, std::string(name) + " at " + std::to_string(t));
-    };
-    compare(states.filtered_mean, "filtered_mean", 6);
-    compare(states.filtered_covariance, "filtered_covariance", 36);
-    compare(states.smoothed_mean, "smoothed_mean", 6);
-    compare(states.smoothed_covariance, "smoothed_covariance", 36);
-  }
+        expect_equal({ours.begin() + std::ptrdiff_t(t * size),
+                      ours.begin() + std::ptrdiff_t((t + 1) * size)},
+                     flat, std::string(name) + " at " + std::to_string(t));
+      };
+      compare(states.filtered_mean, "filtered_mean", 6);
+      compare(states.filtered_covariance, "filtered_covariance", 36);
+      compare(states.smoothed_mean, "smoothed_mean", 6);
+      compare(states.smoothed_covariance, "smoothed_covariance", 36);
+    }
+  };
+  check(model.states(set));
+  in_every_form(model.matrices(), set, check);
 }
 
 /// Two columns tied by R, three states of which one diffuse, a control, gaps, two lengths.
