@@ -98,18 +98,20 @@ struct Share {
 }  // namespace
 
 LgssmFit fit_lgssm_em(const LgssmForm& form, const data::SequenceSet& set,
-                      const LgssmEmOptions& options, std::vector<double> start,
-                      std::int64_t iteration) {
+                      const LgssmEmOptions& options, const LbfgsState* resume) {
   for (const std::int64_t begin : set.begin) {
     require(begin == 0, "em", "rows of a sequence that do not count", begin, "none");
   }
   LgssmFit fit;
-  fit.state.x = start.empty() ? form.start(set) : std::move(start);
-  fit.state.iteration = iteration;
+  if (resume != nullptr) {
+    fit.state = *resume;
+  } else {
+    fit.state.x = form.start(set);
+    fit.state.value = std::numeric_limits<double>::infinity();
+  }
   const double steps = static_cast<double>(set.steps());
   const auto threads = static_cast<int>(
       std::min<std::int64_t>(set.count(), options.pool != nullptr ? options.pool->count() : 1));
-  double before = -std::numeric_limits<double>::infinity();
   while (fit.state.iteration < options.max_iterations) {
     const LgssmMatrices x = form.build(fit.state.x);
     const lgssm::Sequences sequences(set, x, "em");
@@ -127,15 +129,13 @@ LgssmFit fit_lgssm_em(const LgssmForm& form, const data::SequenceSet& set,
       add(sums, share.sums);
       fit.log_likelihood += share.log_likelihood;
     }
-    fit.converged = fit.log_likelihood - before <= options.tolerance * steps;
+    const double value = -fit.log_likelihood / steps;
+    fit.converged = fit.state.value - value <= options.tolerance;
+    fit.state.value = value;
     if (fit.converged) break;
-    before = fit.log_likelihood;
     fit.state.x = form.maximise(sums);
     ++fit.state.iteration;
-    if (options.on_iteration &&
-        !options.on_iteration(fit.state.x, fit.state.iteration, fit.log_likelihood)) {
-      break;
-    }
+    if (options.on_iteration && !options.on_iteration(fit.state, fit.log_likelihood)) break;
   }
   return fit;
 }

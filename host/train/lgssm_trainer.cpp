@@ -60,7 +60,7 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
   MetricsFile metrics(options.run / "metrics.jsonl");
   const std::filesystem::path last = options.run / "last.safetensors";
   const bool em = config.method == "em";
-  LbfgsState state;   // em: x and iteration alone
+  LbfgsState state;   // em: x, iteration and value alone
   double before = 0;  // seconds of the runs before
   const bool resumed = options.resume && std::filesystem::exists(last);
   if (resumed) {
@@ -68,6 +68,7 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
     const io::JsonView saved(checkpoint.state, last.string(), "state");
     if (em) {
       state.x = checkpoint.parameters, state.iteration = saved.at("iteration").integer(0);
+      state.value = saved.at("value").number();
     } else {
       state = state_of(saved, checkpoint.parameters.size());
     }
@@ -83,8 +84,9 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
     metrics.sync();
     write_lgssm_checkpoint(options.run / "best.safetensors", *form,
                            {at.x, {{"step", at.iteration}}});
-    write_lgssm_checkpoint(last, *form,
-                           {at.x, em ? io::Json{{"iteration", at.iteration}} : to_json(at)});
+    write_lgssm_checkpoint(
+        last, *form,
+        {at.x, em ? io::Json{{"iteration", at.iteration}, {"value", at.value}} : to_json(at)});
   };
   Stop stop = Stop::finished;
   const auto after_iteration = [&](const LbfgsState& at, double log_likelihood,
@@ -108,12 +110,10 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
   if (em) {
     LgssmEmOptions fit;
     fit.max_iterations = config.iterations, fit.pool = &pool;
-    fit.on_iteration = [&](std::span<const double> x, std::int64_t iteration, double value) {
-      LbfgsState at;
-      at.x.assign(x.begin(), x.end()), at.iteration = iteration;
-      return after_iteration(at, value, {});
+    fit.on_iteration = [&](const LbfgsState& at, double log_likelihood) {
+      return after_iteration(at, log_likelihood, {});
     };
-    save(fit_lgssm_em(*form, set, fit, state.x, state.iteration).state);
+    save(fit_lgssm_em(*form, set, fit, resumed ? &state : nullptr).state);
   } else {
     LgssmFitOptions fit;
     fit.max_iterations = config.iterations, fit.pool = &pool;

@@ -294,6 +294,36 @@ TEST_F(Run, RefusesMoreStepsThanThereAre) {
   EXPECT_FALSE(std::filesystem::exists(out));
 }
 
+TEST_F(Run, FitsTheExactModelByEmAndTestsItsResiduals) {
+  const auto words = [](const std::string& name, const std::string& iterations) {
+    return Words{"train",       "--model",
+                 "lgssm",       "--data",
+                 file("d.npz"), "--out",
+                 file(name),    "--quiet",
+                 "--set",       "configuration.states=2",
+                 "--set",       "train.method=em",
+                 "--set",       "train.checkpoint_every=3",
+                 "--set",       "train.iterations=" + iterations};
+  };
+  ASSERT_EQ(run(words("em", "20")).status, 0);
+  const Outcome outcome = run({"evaluate", file("em"), "--data", file("d.npz"), "--json"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const io::Json residuals = outcome.json().at("residuals");
+  EXPECT_THAT(keys_of(residuals),
+              ElementsAre("count", "nis", "nis_p", "lags", "ljung_box", "ljung_box_p"));
+  EXPECT_EQ(residuals.at("count"), 48 * D_);
+  EXPECT_EQ(residuals.at("ljung_box_p").size(), static_cast<std::size_t>(D_));
+  // Stopped by a signal and resumed: the same bytes.
+  const Outcome stopped =
+      run_and_signal(words("em_stopped", "4000"), SIGTERM, file("em_stopped/metrics.jsonl"));
+  EXPECT_EQ(stopped.status, 143) << stopped.err;
+  ASSERT_EQ(run(words("em_stopped", "4000") + Words{"--resume"}).status, 0);
+  ASSERT_EQ(run(words("em_whole", "4000")).status, 0);
+  for (const char* name : {"/last.safetensors", "/best.safetensors"}) {
+    EXPECT_EQ(io::read_file(file("em_stopped") + name), io::read_file(file("em_whole") + name));
+  }
+}
+
 TEST_F(Run, RefusesDataThatTheModelCannotHaveAndLeavesNoFolder) {
   const TemporaryFolder folder;
   const std::string out = (folder / "out").string(), data = (folder / "d.csv").string();
@@ -315,6 +345,8 @@ TEST_F(Run, RefusesDataThatTheModelCannotHaveAndLeavesNoFolder) {
           "data: values = 1e+200, must be within float32; standardize them, or use float64");
   refused("a\n1\n", {"--model", "lgssm", "--quiet"},
           "fit: pairs of neighbouring observed values = 0, must be at least 1");
+  refused("a\n1\n2\n4\n", {"--model", "lgssm", "--quiet", "--set", "train.method=em"},
+          "em: this form has no closed maximum; it is fitted by its gradient");
 }
 
 TEST_F(Run, ResumeRefusesAStateThatIsNotOne) {

@@ -170,9 +170,9 @@ TEST(Em, NeverFallsAndComesToWhereTheGradientIsZero) {
   std::vector<double> values;
   LgssmEmOptions options;
   options.max_iterations = 3000, options.tolerance = 0;
-  options.on_iteration = [&](std::span<const double>, std::int64_t iteration, double value) {
+  options.on_iteration = [&](const LbfgsState& state, double value) {
     values.push_back(value);
-    return iteration < 1500;
+    return state.iteration < 1500;
   };
   const LgssmFit fit = fit_lgssm_em(*form, set, options);
   for (std::size_t i = 1; i < values.size(); ++i) {
@@ -201,7 +201,9 @@ TEST(Em, GoesUphillFromAnywhere) {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.2 * std::sin(3.0 * double(i));
   LgssmEmOptions once;
   once.max_iterations = 1;
-  const LgssmFit fit = fit_lgssm_em(*form, set, once, x);
+  LbfgsState at;
+  at.x = x, at.value = std::numeric_limits<double>::infinity();
+  const LgssmFit fit = fit_lgssm_em(*form, set, once, &at);
   std::vector<double> gradient(x.size());
   const double before = lgssm_log_likelihood(*form, set, x, gradient);
   EXPECT_NEAR(fit.log_likelihood, before, 1e-9 * std::abs(before));
@@ -223,7 +225,7 @@ TEST(Em, IsTheSameOnAnyNumberOfThreadsAndGoesOnWhereItStopped) {
   options.pool = nullptr, options.max_iterations = 5;
   const LgssmFit first = fit_lgssm_em(*form, set, options);
   options.max_iterations = 8;
-  const LgssmFit resumed = fit_lgssm_em(*form, set, options, first.state.x, first.state.iteration);
+  const LgssmFit resumed = fit_lgssm_em(*form, set, options, &first.state);
   EXPECT_EQ(resumed.state.x, one.state.x);
   for (std::size_t i = 0; i < one.state.x.size(); ++i) {
     EXPECT_NEAR(many.state.x[i], one.state.x[i], 1e-9);

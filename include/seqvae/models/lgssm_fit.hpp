@@ -34,20 +34,17 @@ struct LgssmEmOptions {
   std::int64_t max_iterations = 500;
   double tolerance = 1e-9;     ///< of an iteration's gain, nats a step
   ThreadPool* pool = nullptr;  ///< deals the sequences to threads
-  /// After each iteration, with the parameters that it found and the log-likelihood of those it
-  /// began with; false: stop here.
-  std::function<bool(std::span<const double> parameters, std::int64_t iteration,
-                     double log_likelihood)>
-      on_iteration;
+  /// After each iteration, with what EM would go on from and the log-likelihood of the parameters
+  /// that it began with; false: stop here.
+  std::function<bool(const LbfgsState& state, double log_likelihood)> on_iteration;
 };
 
 /// Expectation maximisation (Dempster, Laird, Rubin, 1977): exact smoothed moments, then the form's
-/// closed maximum. The log-likelihood never falls. From form.start(set), or on from `start`, which
-/// had `iteration` iterations. \throws InvalidArgument where the form has no closed maximum, or
-/// where rows of the set do not count.
+/// closed maximum. The log-likelihood never falls. From form.start(set), or on from `resume`, of
+/// whose state x, iteration and value (of the parameters before x) count. \throws InvalidArgument
+/// where the form has no closed maximum, or where rows of the set do not count.
 LgssmFit fit_lgssm_em(const LgssmForm& form, const data::SequenceSet& set,
-                      const LgssmEmOptions& options = {}, std::vector<double> start = {},
-                      std::int64_t iteration = 0);
+                      const LgssmEmOptions& options = {}, const LbfgsState* resume = nullptr);
 
 /// Standard deviation of each parameter: roots of the diagonal of the inverse of the observed
 /// information, by central differences of the gradient. NaN where the log-likelihood is flat.
