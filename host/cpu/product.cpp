@@ -111,6 +111,8 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
       for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(factor, w[v], sums[r][v]);
     }
     if (kTransposed) {
+      // Rows far apart are not foreseen: the next block's.
+      if (p.x.stride != 0) __builtin_prefetch(x[0] + p.K * next, 0, 2);
       x[0] += next;
     } else {
       __builtin_prefetch(x[kRows - 1] + p.x.stride + k * kRows);
