@@ -41,6 +41,15 @@ __device__ __forceinline__ RowLane row_lane(int lanes) {
           static_cast<int>(threadIdx.x % static_cast<unsigned>(lanes))};
 }
 
+/// f(row, d) for the quads of this thread, of rows that exist: the whole of a kernel whose quads do
+/// not wait for each other.
+template <class F>
+__device__ __forceinline__ void for_each_quad(std::int64_t rows, std::int64_t D, int lanes, F f) {
+  const auto [row, lane] = row_lane(lanes);
+  if (row >= rows) return;
+  for (std::int64_t d = 4 * lane; d < D; d += 4 * lanes) f(row, d);
+}
+
 /// What row number `i` of a layout stands for.
 struct RowPlace {
   std::int64_t row;  ///< where it lies in the matrices

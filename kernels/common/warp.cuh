@@ -17,4 +17,13 @@ __device__ __forceinline__ float group_sum(float value, int lanes) {
   return value;
 }
 
+/// The largest over `lanes` neighbouring lanes; NaN if one of them is.
+__device__ __forceinline__ float group_max(float value, int lanes) {
+  for (int apart = lanes / 2; apart > 0; apart /= 2) {
+    const float other = __shfl_xor_sync(kFullMask, value, apart);
+    value = value < other || isnan(other) ? other : value;
+  }
+  return value;
+}
+
 }  // namespace seqvae::cuda

@@ -1,8 +1,6 @@
 // The noise of four components of a row, drawn or given, and what is made of it.
 #pragma once
-#include "kernels/common/load_store.cuh"
-#include "kernels/common/rows.cuh"
-#include "seqvae/kernels/gaussian.hpp"
+#include "kernels/common/noise.cuh"
 
 namespace seqvae::cuda {
 
@@ -10,9 +8,7 @@ namespace seqvae::cuda {
 __device__ __forceinline__ float4 noise_quad(const NoiseArgs<float>& noise, const RowPlace& place,
                                              std::int64_t d, std::int64_t D, bool wide) {
   if (noise.eps) return load_quad(noise.eps[place.row], d, D, wide);
-  const Words random = philox(noise_counter(noise.key.site, *noise.step, noise.sequence_id[place.b],
-                                            static_cast<std::uint32_t>(place.k), place.t, D, d / 4),
-                              noise.key.seed);
+  const Words random = noise_words(noise, place, D, d / 4);
   float4 eps;
   normal_pair(random.w[0], random.w[1], eps.x, eps.y);
   normal_pair(random.w[2], random.w[3], eps.z, eps.w);

@@ -18,21 +18,57 @@ import tempfile
 ARCHITECTURES = ("sm_80", "sm_90a")
 
 # Registers a thread, at most. Of 65536 a multiprocessor, with 256 threads a block, 32 leave room for
-# all the threads there can be, 40 for three quarters, 64 for a half. The Gaussian kernels are bound by
+# all the threads there can be, 40 for three quarters, 64 for a half. The row-wise kernels are bound by
 # memory; where a thread has five 16-byte loads on the way, half of the threads are enough.
 BUDGETS = {
+    "activation/activation_gradients": 32,
+    "activation/activate_rows": 32,
+    "arithmetic/clamp_gradients": 32,
+    "arithmetic/clamp_rows": 32,
+    "arithmetic/select_rows": 32,
+    "arithmetic/mix_gradients": 32,
+    "arithmetic/mix_rows": 32,
+    "arithmetic/multiply_add_rows": 32,
+    "dropout/drop_rows": 32,
+    "normalization/normalize_gradients": 40,
+    "normalization/normalize_rows": 32,
+    "categorical/kl_gradients": 40,
+    "categorical/kl_rows": 32,
+    "categorical/draw_rows": 32,
+    "categorical/softmax_gradients": 32,
+    "categorical/softmax_rows": 32,
+    "cells/lstm_cell_gradients": 64,
+    "cells/lstm_cells": 48,
+    "cells/gru_cell_gradients": 64,
+    "cells/gru_cells": 48,
     "gaussian_head/map_rows": 32,
     "gaussian_head/map_gradients": 32,
     "gaussian_kl/kl_rows": 32,
     "gaussian_kl/kl_gradients": 40,
-    "gaussian_sample_kl/sample_kl_rows": 48,
-    "gaussian_sample_kl/sample_kl_gradients": 64,
+    "gaussian_log_density/density_gradients": 32,
+    "gaussian_log_density/density_rows": 32,
     "gaussian_sample/sample_rows": 32,
     "gaussian_sample/sample_gradients": 32,
+    "gaussian_sample_kl/sample_kl_rows": 48,
+    "gaussian_sample_kl/sample_kl_gradients": 64,
+    "likelihood/categorical_means": 32,
+    "likelihood/mean_rows": 32,
+    "likelihood/categorical_gradients": 32,
+    "likelihood/likelihood_gradients": 40,
+    "likelihood/categorical_rows": 32,
+    "likelihood/poisson_rows": 64,
+    "likelihood/bernoulli_rows": 32,
+    "likelihood_sample/class_draws": 32,
+    "likelihood_sample/component_draws": 56,
+    "matrix_product/multiply_rows": 40,
 }
 
+# A thread of these takes one class, or one element of a small matrix, at a time.
+BY_ELEMENT = ("categorical/", "likelihood/categorical_", "likelihood_sample/class_draws",
+              "matrix_product/")
+
 # Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
-MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS}
+MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS if not name.startswith(BY_ELEMENT)}
 # Machine code that no kernel may have.
 FORBIDDEN = {
     "local memory": r"\b(LDL|STL)\b",

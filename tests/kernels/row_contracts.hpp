@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "seqvae/kernels/gaussian.hpp"
 #include "tests/kernels/matrix.hpp"
 
 namespace seqvae::test {
@@ -22,12 +23,38 @@ using Run =
     std::function<void(std::int64_t rows, std::int64_t D, std::int64_t first_row,
                        const std::vector<Rows<const Real>>&, const std::vector<Rows<Real>>&)>;
 
+/// As Run, on device memory, the noise's pointers included.
+using RunCuda = std::function<void(std::int64_t rows, std::int64_t D, const NoiseArgs<float>& noise,
+                                   const std::vector<Rows<const float>>&,
+                                   const std::vector<Rows<float>>&, Stream)>;
+
+/// Noise of row r as sequence 100 + r, so that a row draws the same wherever it stands.
+struct RowNoise {
+  explicit RowNoise(std::int64_t rows, std::int64_t first_row = 0) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      sequence_id.push_back(static_cast<std::uint32_t>(100 + first_row + r));
+    }
+  }
+  /// With the ids and the step where they are read.
+  template <class Real>
+  NoiseArgs<Real> args(const std::uint32_t* ids, const std::uint64_t* at_step) const {
+    NoiseArgs<Real> noise;
+    noise.layout.T = 1, noise.layout.B = static_cast<std::int64_t>(sequence_id.size());
+    noise.layout.t0 = 3;
+    noise.key = {77, 5}, noise.sequence_id = ids, noise.step = at_step;
+    return noise;
+  }
+  std::vector<std::uint32_t> sequence_id;
+  std::uint64_t step = 12;
+};
+
 struct Contract {
   std::string name;
   std::vector<Input> inputs;
   std::vector<int> outputs;  ///< factors of width
   Run<float> run_float;
   Run<double> run_double;
+  RunCuda run_cuda;  ///< empty where the tests are not linked with the kernels
 };
 
 const std::vector<Contract>& row_contracts();

@@ -37,6 +37,11 @@ void check(const ActivationArgs<Real>& args);
 template <class Real>
 void check(const ActivationBackwardArgs<Real>& args);
 
+namespace cuda {  ///< Enqueues one kernel on the stream; capturable; the same bits in every run.
+void activation(const ActivationArgs<float>& args, Stream stream);
+void activation_backward(const ActivationBackwardArgs<float>& args, Stream stream);
+}  // namespace cuda
+
 namespace cpu {
 template <class Real>
 void activation(const ActivationArgs<Real>& args);

@@ -3,6 +3,7 @@
 #pragma once
 #include <compare>
 
+#include "seqvae/core/stream.hpp"
 #include "seqvae/kernels/rows.hpp"
 
 namespace seqvae {
@@ -96,6 +97,16 @@ template <class Real>
 void check(const ClampBackwardArgs<Real>& args);
 template <class Real>
 void check(const MatrixProductArgs<Real>& args);
+
+namespace cuda {  ///< Enqueues one kernel on the stream; capturable; the same bits in every run.
+void multiply_add(const MultiplyAddArgs<float>& args, Stream stream);
+void gated_mix(const GatedMixArgs<float>& args, Stream stream);
+void gated_mix_backward(const GatedMixBackwardArgs<float>& args, Stream stream);
+void select(const SelectArgs<float>& args, Stream stream);
+void clamp(const ClampArgs<float>& args, Stream stream);
+void clamp_backward(const ClampBackwardArgs<float>& args, Stream stream);
+void matrix_product(const MatrixProductArgs<float>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {
 template <class Real>

@@ -68,6 +68,14 @@ void check(const CategoricalKlArgs<Real>& args);
 template <class Real>
 void check(const CategoricalKlBackwardArgs<Real>& args);
 
+namespace cuda {  ///< Enqueues one kernel on the stream; capturable; the same bits in every run.
+void softmax(const SoftmaxArgs<float>& args, Stream stream);
+void softmax_backward(const SoftmaxBackwardArgs<float>& args, Stream stream);
+void one_hot_sample(const OneHotSampleArgs<float>& args, Stream stream);
+void categorical_kl(const CategoricalKlArgs<float>& args, Stream stream);
+void categorical_kl_backward(const CategoricalKlBackwardArgs<float>& args, Stream stream);
+}  // namespace cuda
+
 namespace cpu {
 template <class Real>
 void softmax(const SoftmaxArgs<Real>& args);

@@ -21,6 +21,10 @@ struct DropoutArgs {
 template <class Real>
 void check(const DropoutArgs<Real>& args);
 
+namespace cuda {  ///< Enqueues one kernel on the stream; capturable; the same bits in every run.
+void dropout(const DropoutArgs<float>& args, Stream stream);
+}  // namespace cuda
+
 namespace cpu {
 template <class Real>
 void dropout(const DropoutArgs<Real>& args);

@@ -156,6 +156,9 @@ void gaussian_kl(const GaussianKlArgs<float>& args, Stream stream);
 void gaussian_kl_backward(const GaussianKlBackwardArgs<float>& args, Stream stream);
 void gaussian_sample_kl(const GaussianSampleKlArgs<float>& args, Stream stream);
 void gaussian_sample_kl_backward(const GaussianSampleKlBackwardArgs<float>& args, Stream stream);
+void gaussian_log_density(const GaussianLogDensityArgs<float>& args, Stream stream);
+void gaussian_log_density_backward(const GaussianLogDensityBackwardArgs<float>& args,
+                                   Stream stream);
 }  // namespace cuda
 
 namespace cpu {

@@ -63,6 +63,13 @@ void check(const LikelihoodSampleArgs<Real>& args);
 template <class Real>
 void check(const LikelihoodMeanArgs<Real>& args);
 
+namespace cuda {  ///< Enqueues one kernel on the stream; capturable; the same bits in every run.
+void likelihood(const LikelihoodArgs<float>& args, Stream stream);
+void likelihood_backward(const LikelihoodBackwardArgs<float>& args, Stream stream);
+void likelihood_sample(const LikelihoodSampleArgs<float>& args, Stream stream);
+void likelihood_mean(const LikelihoodMeanArgs<float>& args, Stream stream);
+}  // namespace cuda
+
 namespace cpu {
 template <class Real>
 void likelihood(const LikelihoodArgs<Real>& args);

@@ -9,6 +9,7 @@
 /// arXiv:1910.07467; torch.nn.functional.layer_norm and rms_norm without their weights, which are a
 /// multiply_add of their own.
 #pragma once
+#include "seqvae/core/stream.hpp"
 #include "seqvae/kernels/rows.hpp"
 
 namespace seqvae {
@@ -40,6 +41,11 @@ template <class Real>
 void check(const NormalizeArgs<Real>& args);
 template <class Real>
 void check(const NormalizeBackwardArgs<Real>& args);
+
+namespace cuda {  ///< Enqueues one kernel on the stream; capturable; the same bits in every run.
+void normalize(const NormalizeArgs<float>& args, Stream stream);
+void normalize_backward(const NormalizeBackwardArgs<float>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {
 template <class Real>

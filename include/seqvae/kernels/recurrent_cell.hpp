@@ -7,6 +7,7 @@
 ///       i, f, o = sigmoid, g = tanh of a;  c' = f (.) c + i (.) g;  h' = o (.) tanh(c')
 ///       a = W x + b_ih + U h + b_hh, gates i, f, g, o
 #pragma once
+#include "seqvae/core/stream.hpp"
 #include "seqvae/kernels/rows.hpp"
 
 namespace seqvae {
@@ -59,6 +60,13 @@ template <class Real>
 void check(const LstmCellArgs<Real>& args);
 template <class Real>
 void check(const LstmCellBackwardArgs<Real>& args);
+
+namespace cuda {  ///< Enqueues one kernel on the stream; capturable; the same bits in every run.
+void gru_cell(const GruCellArgs<float>& args, Stream stream);
+void gru_cell_backward(const GruCellBackwardArgs<float>& args, Stream stream);
+void lstm_cell(const LstmCellArgs<float>& args, Stream stream);
+void lstm_cell_backward(const LstmCellBackwardArgs<float>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {
 template <class Real>
