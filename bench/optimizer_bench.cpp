@@ -12,13 +12,14 @@ void adamw(benchmark::State& state) {
   const auto count = static_cast<std::size_t>(state.range(0));
   std::vector<float> p(count, 0.5f), g(count, 1e-3f), m(count), v(count);
   double norm = 0;
+  AdamWStep step;
   AdamWArgs<float> args;
   args.count = state.range(0), args.parameters = p.data(), args.gradients = g.data();
-  args.m = m.data(), args.v = v.data(), args.norm = &norm;
+  args.m = m.data(), args.v = v.data(), args.norm = &norm, args.step = &step;
   args.weight_decay = 0.01, args.clip_norm = 1;
   for (auto _ : state) {
     cpu::adamw(args);
-    ++args.update;
+    ++step.update;
   }
   state.SetBytesProcessed(state.iterations() * 32 * state.range(0));
 }

@@ -125,8 +125,9 @@ class TrainingStep : public Work {
       AdamWArgs<float> args;
       args.count = static_cast<std::int64_t>(values_.size());
       args.parameters = values_.data(), args.gradients = gradients_.data();
-      args.m = m_.data(), args.v = v_.data(), args.update = ++update_;
-      args.learning_rate = config_["learning_rate"].get<double>();
+      args.m = m_.data(), args.v = v_.data();
+      const AdamWStep step{++update_, config_["learning_rate"].get<double>()};
+      args.step = &step;
       args.beta1 = config_["beta1"].get<double>(), args.beta2 = config_["beta2"].get<double>();
       args.clip_norm = config_["clip_norm"].get<double>();
       args.norm = &norm;

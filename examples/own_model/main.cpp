@@ -85,7 +85,8 @@ std::pair<double, double> fit(const Model& model, const data::SequenceSet& set,
     adamw.count = static_cast<std::int64_t>(values.size());
     adamw.parameters = values.data(), adamw.gradients = gradients.data();
     adamw.m = m.data(), adamw.v = v.data();
-    adamw.update = update, adamw.learning_rate = 5e-3, adamw.clip_norm = 10;
+    const AdamWStep step{update, 5e-3};
+    adamw.step = &step, adamw.clip_norm = 10;
     double norm = 0;
     adamw.norm = &norm;
     cpu::adamw(adamw);

@@ -51,11 +51,13 @@ HWY_EXPORT(adamw_float);
 template <>
 void adamw(const AdamWArgs<float>& a) {
   check(a);
+  check(*a.step);
   HWY_DYNAMIC_DISPATCH(adamw_float)(a);
 }
 template <>
 void adamw(const AdamWArgs<double>& a) {
   check(a);
+  check(*a.step);
   plain::adamw(a);
 }
 

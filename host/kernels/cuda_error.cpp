@@ -7,4 +7,13 @@ void throw_cuda_error(const char* call, const char* message, std::source_locatio
   throw CudaError(call, message, place);
 }
 
+void require_workspace(const void* workspace, std::size_t bytes, std::size_t needed,
+                       const char* where) {
+  if (needed == 0) return;
+  require_pointer(workspace, where, "workspace");
+  require(reinterpret_cast<std::uintptr_t>(workspace) % 16 == 0, where, "workspace", workspace,
+          "aligned to 16 bytes");
+  require(bytes >= needed, where, "workspace_bytes", bytes, fmt::format(">= {}", needed));
+}
+
 }  // namespace seqvae::cuda

@@ -102,8 +102,8 @@ double TrainStep<Real>::update(double learning_rate, std::int64_t number,
   args.count = static_cast<std::int64_t>(gradients_.size());
   args.parameters = state.parameters.data(), args.gradients = gradients_.data();
   args.m = state.m.data(), args.v = state.v.data();
-  args.update = number;
-  args.learning_rate = learning_rate;
+  const AdamWStep step{number, learning_rate};
+  args.step = &step;
   args.beta1 = config_.beta1, args.beta2 = config_.beta2, args.epsilon = config_.epsilon;
   args.weight_decay = config_.weight_decay, args.l2 = config_.l2;
   args.clip_norm = config_.clip_norm, args.clip_value = config_.clip_value;

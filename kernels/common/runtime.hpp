@@ -11,6 +11,10 @@ namespace seqvae::cuda {
 [[noreturn]] void throw_cuda_error(const char* call, const char* message,
                                    std::source_location place);
 
+/// \throws InvalidArgument where the workspace of a call is too small or not aligned to 16 bytes
+void require_workspace(const void* workspace, std::size_t bytes, std::size_t needed,
+                       const char* where);
+
 /// How many CUDA devices there are; 0 also where the driver is missing or too old.
 int device_count();
 

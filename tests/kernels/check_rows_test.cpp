@@ -35,9 +35,11 @@ class CheckRows : public testing::Test {
     a.noise.sequence_id = ids, a.noise.step = &step;
     return a;
   }
+  AdamWStep at;
   AdamWArgs<float> adamw() {
     AdamWArgs<float> a;
     a.count = 3, a.parameters = a.m = a.v = memory, a.gradients = memory, a.norm = &norm;
+    a.step = &at;
     return a;
   }
 };
@@ -152,12 +154,12 @@ TEST_F(CheckRows, ReadNothingThatMayLieOnADevice) {
 TEST_F(CheckRows, NamesSettingsOfTheOptimiser) {
   EXPECT_NO_THROW(check(adamw()));
   auto a = adamw();
-  a.update = 0;
-  expect_refused(a, "adamw: update = 0, must be >= 1");
+  a.step = nullptr;
+  expect_refused(a, "adamw: step is null, must point to memory");
+  expect_refused(AdamWStep{0, 1e-3}, "adamw: step.update = 0, must be >= 1");
+  expect_refused(AdamWStep{1, std::nan("")}, "adamw: step.learning_rate = nan, must be >= 0");
   a = adamw(), a.beta2 = 1;
   expect_refused(a, "adamw: beta2 = 1, must be in [0, 1)");
-  a = adamw(), a.learning_rate = std::nan("");
-  expect_refused(a, "adamw: learning_rate = nan, must be >= 0");
   a = adamw(), a.clip_norm = -1;
   expect_refused(a, "adamw: clip_norm = -1, must be >= 0");
   a = adamw(), a.m = nullptr;

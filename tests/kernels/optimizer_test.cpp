@@ -19,10 +19,11 @@ struct Problem {
     args.count = count, args.parameters = p.view()[0], args.gradients = p.view()[1];
     args.m = p.view()[2], args.v = p.view()[3], args.norm = &norm;
     args.weight_decay = 0.1, args.l2 = 0.01, args.clip_norm = 1, args.clip_value = 1.5;
-    args.update = 3;
+    args.step = &step;
   }
   Matrix<float> p;
   double norm;
+  AdamWStep step{3, 1e-3};
   AdamWArgs<float> args;
 };
 

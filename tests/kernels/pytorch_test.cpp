@@ -275,14 +275,15 @@ TYPED_TEST(PyTorch, Optimisers) {
     AdamWArgs<Real> args;
     args.count = 19, args.parameters = p.data(), args.gradients = g.data();
     args.m = m.data(), args.v = v.data(), args.norm = &norm;
-    args.learning_rate = 3e-2, args.beta1 = 0.8, args.beta2 = 0.95, args.epsilon = 1e-6;
+    AdamWStep step{1, 3e-2};
+    args.step = &step, args.beta1 = 0.8, args.beta2 = 0.95, args.epsilon = 1e-6;
     const double decay = run["options"]["weight_decay"];
     (run["options"]["decoupled"] ? args.weight_decay : args.l2) = decay;
     args.clip_norm = run["options"].value("clip_norm", 0.0);
     args.clip_value = run["options"].value("clip_value", 0.0);
     for (std::size_t n = 0; n < run["gradients"].size(); ++n) {
       for (std::size_t i = 0; i < 19; ++i) g[i] = static_cast<Real>(run["gradients"][n][i]);
-      args.update = static_cast<std::int64_t>(n) + 1;
+      step.update = static_cast<std::int64_t>(n) + 1;
       cpu::adamw(args);
       EXPECT_NEAR(norm, run["norms"][n].get<double>(), kTolerance<Real>);
       for (std::size_t i = 0; i < 19; ++i) {

@@ -28,15 +28,15 @@ struct AdamWFactors {
 
   AdamWFactors(const AdamWArgs<Real>& a, double norm) {
     const bool clips = a.clip_norm > 0 && norm + 1e-6 > a.clip_norm;
-    const double n = static_cast<double>(a.update);
+    const double n = static_cast<double>(a.step->update);
     scale = static_cast<Real>(clips ? a.clip_norm / (norm + 1e-6) : 1.0);
     limit = static_cast<Real>(a.clip_value);
     beta1 = static_cast<Real>(a.beta1), rest1 = static_cast<Real>(1 - a.beta1);
     beta2 = static_cast<Real>(a.beta2), rest2 = static_cast<Real>(1 - a.beta2);
-    step = static_cast<Real>(a.learning_rate / (1 - std::pow(a.beta1, n)));
+    step = static_cast<Real>(a.step->learning_rate / (1 - std::pow(a.beta1, n)));
     root2 = static_cast<Real>(1 / std::sqrt(1 - std::pow(a.beta2, n)));
     epsilon = static_cast<Real>(a.epsilon);
-    decay = static_cast<Real>(a.learning_rate * a.weight_decay);
+    decay = static_cast<Real>(a.step->learning_rate * a.weight_decay);
     l2 = static_cast<Real>(a.l2);
   }
 };

@@ -11,9 +11,19 @@
 /// penalty of torch.optim.Adam. A norm that is not finite leaves parameters and moments as they
 /// are.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
+#include "seqvae/core/stream.hpp"
+
 namespace seqvae {
+
+/// What changes from one update to the next. A kernel reads it when it runs, from the memory of the
+/// device that it runs on, so that a captured graph goes on as the words change.
+struct AdamWStep {
+  std::int64_t update = 1;      ///< n >= 1
+  double learning_rate = 1e-3;  ///< >= 0
+};
 
 template <class Real>
 struct AdamWArgs {
@@ -23,17 +33,26 @@ struct AdamWArgs {
   Real* m = nullptr;                 ///< [count]  first moment, updated
   Real* v = nullptr;                 ///< [count]  second moment, updated
   const Real* decay_mask = nullptr;  ///< [count]  multiplies weight_decay and l2; null: ones
-  std::int64_t update = 1;           ///< n >= 1
-  double learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  const AdamWStep* step = nullptr;   ///< [1]
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   double weight_decay = 0, l2 = 0;
-  double clip_norm = 0;    ///< 0: no clipping by norm
-  double clip_value = 0;   ///< 0: no clipping by value
-  double* norm = nullptr;  ///< out [1]  global norm before clipping; not finite: no update
+  double clip_norm = 0;             ///< 0: no clipping by norm
+  double clip_value = 0;            ///< 0: no clipping by value
+  double* norm = nullptr;           ///< out [1]  global norm before clipping; not finite: no update
+  void* workspace = nullptr;        ///< CUDA: 16-byte aligned; undefined afterwards
+  std::size_t workspace_bytes = 0;  ///< CUDA: >= cuda::adamw_workspace_bytes()
 };
 
-/// \throws InvalidArgument naming argument, value and rule. The twins call it first.
+/// \throws InvalidArgument naming argument, value and rule. The twins call it first. What lies in
+/// `step` is checked by the CPU's, not on a device.
 template <class Real>
 void check(const AdamWArgs<Real>& args);
+void check(const AdamWStep& step);
+
+namespace cuda {  ///< Enqueues two kernels on the stream; capturable; the same bits in every run.
+std::size_t adamw_workspace_bytes();
+void adamw(const AdamWArgs<float>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {
 template <class Real>

@@ -1,5 +1,8 @@
 /// \file  Reductions with lengths, each in a fixed order: the same bits in every run.
 #pragma once
+#include <cstddef>
+
+#include "seqvae/core/stream.hpp"
 #include "seqvae/kernels/rows.hpp"
 
 namespace seqvae {
@@ -17,9 +20,11 @@ struct SumOverTimeArgs {
 template <class Real>
 struct SumOverRowsArgs {
   std::int64_t rows = 0, D = 0;
-  bool accumulate = false;  ///< add to y instead of overwriting it
-  Rows<const Real> x;       ///< [rows][D]
-  Real* y = nullptr;        ///< out [D]
+  bool accumulate = false;          ///< add to y instead of overwriting it
+  Rows<const Real> x;               ///< [rows][D]
+  Real* y = nullptr;                ///< out [D]
+  void* workspace = nullptr;        ///< CUDA: 16-byte aligned; undefined afterwards
+  std::size_t workspace_bytes = 0;  ///< CUDA: >= cuda::sum_over_rows_workspace_bytes(rows, D)
 };
 
 /// y[r] = log( 1/K sum_k exp x[r K + k] ), and its gradient grad_x = softmax_k(x) grad_y.
@@ -48,6 +53,14 @@ template <class Real>
 void check(const LogMeanExpArgs<Real>& args);
 template <class Real>
 void check(const LogMeanExpBackwardArgs<Real>& args);
+
+namespace cuda {  ///< Enqueues on the stream; capturable; the same bits in every run.
+std::size_t sum_over_rows_workspace_bytes(std::int64_t rows, std::int64_t D);
+void sum_over_time(const SumOverTimeArgs<float>& args, Stream stream);
+void sum_over_rows(const SumOverRowsArgs<float>& args, Stream stream);
+void log_mean_exp(const LogMeanExpArgs<float>& args, Stream stream);
+void log_mean_exp_backward(const LogMeanExpBackwardArgs<float>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {
 template <class Real>
