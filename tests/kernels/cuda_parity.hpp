@@ -43,7 +43,11 @@ class DeviceMatrix {
       : rows_(rows), D_(D), stride_(broadcast ? 0 : D + place.gap), offset_(place.offset) {
     const std::int64_t last = rows == 0 ? 0 : (broadcast ? 0 : rows - 1) * stride_ + D;
     host_.assign(static_cast<std::size_t>(offset_ + last), std::nanf(""));
-    memory_ = std::make_unique<DeviceArray<float>>(host_.size());
+#if defined(SEQVAE_EMULATED)
+    memory_ = std::make_unique<DeviceArray<float>>(host_.size());  // NaN, and known as unwritten
+#else
+    memory_ = std::make_unique<DeviceArray<float>>(host_);
+#endif
   }
   /// Written by the host; else it is an output, and nothing may read it before it is written.
   DeviceMatrix& write(const Matrix<float>& values) {

@@ -1,0 +1,261 @@
+// Times every CUDA kernel alone, as it runs inside a captured step: replays of a graph of many
+// calls.
+//
+//     bench_gpu_kernels [--shape ROWSxD]... [--parameters N]... [--only TEXT] [--seconds S]
+//
+// Writes one JSON object: for each case its microseconds a call (the median of seven turns), the
+// bytes that it must move at least (each input and output once) and the rate that this makes.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <list>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "seqvae/io/json.hpp"
+#include "seqvae/kernels/optimizer.hpp"
+#include "seqvae/kernels/reduce.hpp"
+#include "tests/kernels/row_contracts.hpp"
+#include "tests/support/device_array.hpp"
+
+namespace seqvae::bench {
+namespace {
+
+using test::DeviceArray;
+
+struct Shape {
+  std::int64_t rows, D;
+  std::string name() const { return fmt::format("{}x{}", rows, D); }
+};
+
+struct Settings {
+  std::vector<Shape> shapes;
+  std::vector<std::int64_t> parameters;  ///< of an optimiser
+  std::string only;                      ///< part of the names that are timed
+  double turn = 0.01;                    ///< seconds of a turn, at least
+};
+
+/// A matrix on the device that repeats a block of values.
+class Input {
+ public:
+  Input(std::int64_t rows, std::int64_t width, const std::vector<float>& block)
+      : memory_(static_cast<std::size_t>(rows * width)), width_(width) {
+    const std::size_t count = static_cast<std::size_t>(rows * width);
+    std::size_t filled = std::min(count, block.size());
+    cuda::copy(memory_.data(), block.data(), filled * sizeof(float), Stream());
+    while (filled < count) {
+      const std::size_t more = std::min(filled, count - filled);
+      cuda::copy(memory_.data() + filled, memory_.data(), more * sizeof(float), Stream());
+      filled += more;
+    }
+    cuda::synchronize(Stream());
+  }
+  Rows<const float> view() const { return {memory_.data(), width_}; }
+  float* data() const { return memory_.data(); }
+
+ private:
+  DeviceArray<float> memory_;
+  std::int64_t width_;
+};
+
+double seconds_of(cuda::Graph& graph, Stream stream, int replays) {
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < replays; ++i) graph.replay();
+  cuda::synchronize(stream);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+/// Seconds a call of enqueue(stream).
+template <class Enqueue>
+double time_call(const Settings& settings, Enqueue enqueue) {
+  const Stream stream = cuda::create_stream();
+  double seconds = 0;
+  for (int calls = 1;;) {
+    cuda::Graph graph(stream, [&](Stream s) {
+      for (int i = 0; i < calls; ++i) enqueue(s);
+    });
+    seconds_of(graph, stream, 1);  // the first carries the graph to the device
+    const double once = seconds_of(graph, stream, 1);
+    if (once < settings.turn / 4 && calls < 256) {
+      calls = std::min(256, 4 * calls);
+      continue;
+    }
+    const int replays = std::max(1, static_cast<int>(std::ceil(settings.turn / once)));
+    std::vector<double> turns;
+    for (int turn = 0; turn < 7; ++turn) turns.push_back(seconds_of(graph, stream, replays));
+    std::nth_element(turns.begin(), turns.begin() + 3, turns.end());
+    seconds = turns[3] / replays / calls;
+    break;
+  }
+  cuda::destroy_stream(stream);
+  return seconds;
+}
+
+class Report {
+ public:
+  explicit Report(const Settings& settings) : settings_(settings) {}
+
+  bool wants(const std::string& name) const {
+    return name.find(settings_.only) != std::string::npos;
+  }
+  template <class Enqueue>
+  void time(const std::string& name, const std::string& shape, std::int64_t bytes,
+            Enqueue enqueue) {
+    const double seconds = time_call(settings_, enqueue);
+    cases_.push_back({{"name", name},
+                      {"shape", shape},
+                      {"us", seconds * 1e6},
+                      {"bytes", bytes},
+                      {"gb_per_s", static_cast<double>(bytes) / seconds / 1e9}});
+    std::cerr << fmt::format("{:32} {:>14} {:10.2f} us {:8.0f} GB/s\n", name, shape, seconds * 1e6,
+                             static_cast<double>(bytes) / seconds / 1e9);
+  }
+  const io::Json& cases() const { return cases_; }
+
+ private:
+  const Settings& settings_;
+  io::Json cases_ = io::Json::array();
+};
+
+void time_contract(Report& report, const test::Contract& contract, const Shape& shape) {
+  constexpr std::int64_t kBlock = 1024;  // rows that differ
+  std::int64_t bytes = 0;
+  std::list<Input> inputs;
+  std::vector<Rows<const float>> in;
+  for (const test::Input& input : contract.inputs) {
+    const std::int64_t width = test::width(input.factor, shape.D);
+    std::vector<float> block(static_cast<std::size_t>(std::min(shape.rows, kBlock) * width));
+    const int number = static_cast<int>(inputs.size());
+    for (std::size_t i = 0; i < block.size(); ++i) {
+      const auto at = static_cast<std::int64_t>(i);
+      block[i] =
+          static_cast<float>(test::value_at(input.values, number, at / width, at % width, width));
+    }
+    inputs.emplace_back(shape.rows, width, block);
+    in.push_back(inputs.back().view());
+    bytes += 4 * shape.rows * width;
+  }
+  std::list<DeviceArray<float>> outputs;
+  std::vector<Rows<float>> out;
+  for (const int factor : contract.outputs) {
+    const std::int64_t width = test::width(factor, shape.D);
+    outputs.emplace_back(static_cast<std::size_t>(shape.rows * width));
+    out.push_back({outputs.back().data(), width});
+    bytes += 4 * shape.rows * width;
+  }
+  const test::RowNoise noise(shape.rows);
+  const DeviceArray<std::uint32_t> ids(noise.sequence_id);
+  const DeviceArray<std::uint64_t> step(std::vector<std::uint64_t>{noise.step});
+  report.time(contract.name, shape.name(), bytes, [&](Stream stream) {
+    contract.run_cuda(shape.rows, shape.D, noise.args<float>(ids.data(), step.data()), in, out,
+                      stream);
+  });
+}
+
+std::vector<float> normals(std::int64_t count) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<float>(
+        test::value_at(test::Values::normal, 0, 0, static_cast<std::int64_t>(i), count));
+  }
+  return values;
+}
+
+void time_reductions(Report& report, const Shape& shape) {
+  const auto [rows, D] = shape;
+  const Input x(rows, D, normals(std::min<std::int64_t>(rows * D, 1 << 16)));
+  const DeviceArray<float> y(static_cast<std::size_t>(std::max(rows, D)));
+  if (report.wants("sum_over_rows")) {
+    const std::size_t bytes = cuda::sum_over_rows_workspace_bytes(rows, D);
+    const DeviceArray<double> workspace(bytes / sizeof(double));
+    report.time("sum_over_rows", shape.name(), 4 * (rows * D + D), [&](Stream stream) {
+      cuda::sum_over_rows({rows, D, false, x.view(), y.data(), workspace.data(), bytes}, stream);
+    });
+  }
+  if (report.wants("sum_over_time")) {
+    RowLayout layout;  // 64 sequences
+    layout.B = std::min<std::int64_t>(rows, 64), layout.T = rows / layout.B;
+    const DeviceArray<float> sums(static_cast<std::size_t>(layout.B * D));
+    report.time("sum_over_time", shape.name(), 4 * (rows * D + layout.B * D), [&](Stream stream) {
+      cuda::sum_over_time({layout, D, x.view(), {sums.data(), D}}, stream);
+    });
+  }
+  if (report.wants("log_mean_exp")) {
+    report.time("log_mean_exp", shape.name(), 4 * (rows * D + rows), [&](Stream stream) {
+      cuda::log_mean_exp({rows, D, x.data(), y.data()}, stream);
+    });
+  }
+}
+
+void time_adamw(Report& report, std::int64_t count) {
+  if (!report.wants("adamw")) return;
+  const auto values = normals(std::min<std::int64_t>(count, 1 << 16));
+  auto squares = values;
+  for (float& x : squares) x *= x;
+  const Input p(1, count, values), g(1, count, values), m(1, count, values), v(1, count, squares);
+  const DeviceArray<AdamWStep> step(std::vector<AdamWStep>{{5, 1e-9}});
+  const DeviceArray<double> norm(1), workspace(cuda::adamw_workspace_bytes() / sizeof(double));
+  AdamWArgs<float> args;
+  args.count = count, args.parameters = p.data(), args.gradients = g.data();
+  args.m = m.data(), args.v = v.data(), args.step = step.data(), args.norm = norm.data();
+  args.clip_norm = 1, args.weight_decay = 0.01;
+  args.workspace = workspace.data(), args.workspace_bytes = cuda::adamw_workspace_bytes();
+  report.time("adamw", std::to_string(count), 32 * count,
+              [&](Stream stream) { cuda::adamw(args, stream); });
+}
+
+Settings parse(int argc, char** argv) {
+  Settings settings;
+  for (int i = 1; i < argc; ++i) {
+    const std::string option = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
+    Shape shape{};
+    char x = 0;
+    if (option == "--shape" &&
+        std::sscanf(value.c_str(), "%ld%c%ld", &shape.rows, &x, &shape.D) == 3 && x == 'x' &&
+        shape.rows > 0 && shape.D > 0) {
+      settings.shapes.push_back(shape);
+    } else if (option == "--parameters" && std::atoll(value.c_str()) > 0) {
+      settings.parameters.push_back(std::atoll(value.c_str()));
+    } else if (option == "--only" && !value.empty()) {
+      settings.only = value;
+    } else if (option == "--seconds" && std::atof(value.c_str()) > 0) {
+      settings.turn = std::atof(value.c_str());
+    } else {
+      std::cerr << "usage: " << argv[0]
+                << " [--shape ROWSxD]... [--parameters N]... [--only TEXT] [--seconds S]\n";
+      std::exit(2);
+    }
+    ++i;
+  }
+  if (settings.shapes.empty()) settings.shapes = {{1 << 20, 64}, {2580, 100}};
+  if (settings.parameters.empty()) settings.parameters = {300'000, 30'000'000};
+  return settings;
+}
+
+}  // namespace
+}  // namespace seqvae::bench
+
+int main(int argc, char** argv) {
+  using namespace seqvae::bench;
+  const Settings settings = parse(argc, argv);
+  Report report(settings);
+  try {
+    for (const Shape& shape : settings.shapes) {
+      for (const seqvae::test::Contract& contract : seqvae::test::row_contracts()) {
+        if (report.wants(contract.name)) time_contract(report, contract, shape);
+      }
+      time_reductions(report, shape);
+    }
+    for (const std::int64_t count : settings.parameters) time_adamw(report, count);
+  } catch (const std::exception& error) {
+    std::cerr << "bench_gpu_kernels: " << error.what() << "\n";
+    return 1;
+  }
+  std::cout << seqvae::io::Json{{"cases", report.cases()}}.dump(1) << std::endl;
+  return 0;
+}
