@@ -23,10 +23,10 @@ std::string name_of(const testing::TestParamInfo<RowShape>& info) {
 }
 
 const auto kRowShapes =
-    Values(RowShape{1, 1, {}}, RowShape{0, 5, {}}, RowShape{7, 0, {}}, RowShape{300, 3, {}},
-           RowShape{41, 31, {1, 2}}, RowShape{40, 32, {}}, RowShape{40, 32, {4, 8}},
-           RowShape{23, 32, {1, 0}}, RowShape{23, 32, {0, 3}}, RowShape{37, 33, {}},
-           RowShape{5, 257, {}}, RowShape{3, 260, {}});
+    Values(RowShape{65, 1, {}}, RowShape{1, 65, {}}, RowShape{0, 5, {}}, RowShape{7, 0, {}},
+           RowShape{300, 3, {}}, RowShape{41, 31, {1, 2}}, RowShape{40, 32, {}},
+           RowShape{40, 32, {4, 8}}, RowShape{23, 32, {1, 0}}, RowShape{23, 32, {0, 3}},
+           RowShape{37, 33, {}}, RowShape{5, 257, {}}, RowShape{3, 260, {}});
 
 std::vector<ParityInput> inputs(const RowShape& s, std::initializer_list<double> scales) {
   std::vector<ParityInput> list;
