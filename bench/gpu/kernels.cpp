@@ -1,12 +1,13 @@
 // Times every CUDA kernel alone, as it runs inside a captured step: replays of a graph of many
 // calls.
 //
-//     bench_gpu_kernels [--shape ROWSxD]... [--parameters N]... [--only TEXT] [--seconds S]
+//     bench_gpu_kernels [--shape ROWSxD]... [--parameters N]... [--product MxNxK]... [--only TEXT]
+//                       [--seconds S]
 //
 // Writes one JSON object: for each case its microseconds a call (the median of seven turns), the
-// bytes that it must move at least (each input and output once) and the rate that this makes.
+// bytes that it must move at least (each input and output once) and the rate that this makes; for
+// products also their arithmetic.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -17,7 +18,9 @@
 
 #include <fmt/format.h>
 
+#include "bench/gpu/timing.hpp"
 #include "seqvae/io/json.hpp"
+#include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/optimizer.hpp"
 #include "seqvae/kernels/reduce.hpp"
 #include "tests/kernels/row_contracts.hpp"
@@ -33,11 +36,17 @@ struct Shape {
   std::string name() const { return fmt::format("{}x{}", rows, D); }
 };
 
+struct ProductShape {
+  std::int64_t M, N, K;
+  std::string name() const { return fmt::format("{}x{}x{}", M, N, K); }
+};
+
 struct Settings {
   std::vector<Shape> shapes;
   std::vector<std::int64_t> parameters;  ///< of an optimiser
-  std::string only;                      ///< part of the names that are timed
-  double turn = 0.01;                    ///< seconds of a turn, at least
+  std::vector<ProductShape> products;
+  std::string only;    ///< part of the names that are timed
+  double turn = 0.01;  ///< seconds of a turn, at least
 };
 
 /// A matrix on the device that repeats a block of values.
@@ -63,39 +72,6 @@ class Input {
   std::int64_t width_;
 };
 
-double seconds_of(cuda::Graph& graph, Stream stream, int replays) {
-  const auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < replays; ++i) graph.replay();
-  cuda::synchronize(stream);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-/// Seconds a call of enqueue(stream).
-template <class Enqueue>
-double time_call(const Settings& settings, Enqueue enqueue) {
-  const Stream stream = cuda::create_stream();
-  double seconds = 0;
-  for (int calls = 1;;) {
-    cuda::Graph graph(stream, [&](Stream s) {
-      for (int i = 0; i < calls; ++i) enqueue(s);
-    });
-    seconds_of(graph, stream, 1);  // the first carries the graph to the device
-    const double once = seconds_of(graph, stream, 1);
-    if (once < settings.turn / 4 && calls < 256) {
-      calls = std::min(256, 4 * calls);
-      continue;
-    }
-    const int replays = std::max(1, static_cast<int>(std::ceil(settings.turn / once)));
-    std::vector<double> turns;
-    for (int turn = 0; turn < 7; ++turn) turns.push_back(seconds_of(graph, stream, replays));
-    std::nth_element(turns.begin(), turns.begin() + 3, turns.end());
-    seconds = turns[3] / replays / calls;
-    break;
-  }
-  cuda::destroy_stream(stream);
-  return seconds;
-}
-
 class Report {
  public:
   explicit Report(const Settings& settings) : settings_(settings) {}
@@ -103,17 +79,21 @@ class Report {
   bool wants(const std::string& name) const {
     return name.find(settings_.only) != std::string::npos;
   }
+  /// flops: counted for products alone.
   template <class Enqueue>
-  void time(const std::string& name, const std::string& shape, std::int64_t bytes,
-            Enqueue enqueue) {
-    const double seconds = time_call(settings_, enqueue);
+  void time(const std::string& name, const std::string& shape, std::int64_t bytes, Enqueue enqueue,
+            double flops = 0) {
+    const double seconds = seconds_a_call(settings_.turn, enqueue);
     cases_.push_back({{"name", name},
                       {"shape", shape},
                       {"us", seconds * 1e6},
                       {"bytes", bytes},
                       {"gb_per_s", static_cast<double>(bytes) / seconds / 1e9}});
-    std::cerr << fmt::format("{:32} {:>14} {:10.2f} us {:8.0f} GB/s\n", name, shape, seconds * 1e6,
+    if (flops > 0) cases_.back()["tflop_per_s"] = flops / seconds / 1e12;
+    std::cerr << fmt::format("{:32} {:>14} {:10.2f} us {:8.0f} GB/s", name, shape, seconds * 1e6,
                              static_cast<double>(bytes) / seconds / 1e9);
+    if (flops > 0) std::cerr << fmt::format(" {:6.2f} TFLOP/s", flops / seconds / 1e12);
+    std::cerr << "\n";
   }
   const io::Json& cases() const { return cases_; }
 
@@ -209,31 +189,83 @@ void time_adamw(Report& report, std::int64_t count) {
               [&](Stream stream) { cuda::adamw(args, stream); });
 }
 
+void time_dense(Report& report, const ProductShape& shape) {
+  const auto [M, N, K] = shape;
+  const auto matrix = [](std::int64_t rows, std::int64_t D) {
+    return Input(rows, D, normals(std::min<std::int64_t>(rows * D, 1 << 16)));
+  };
+  const double flops = 2.0 * static_cast<double>(M) * static_cast<double>(N * K);
+  const std::int64_t bytes = 4 * (M * K + N * K + M * N + N);
+  const Input x = matrix(M, K);
+  if (report.wants("dense")) {
+    const Input W = matrix(N, K), bias = matrix(1, N);
+    const DeviceArray<float> y(static_cast<std::size_t>(M * N));
+    DenseArgs<float> args;
+    args.M = M, args.x = x.view(), args.W = {W.data(), K, N, K}, args.bias = bias.data();
+    args.y = {y.data(), N};
+    cuda::dense(args, Stream());  // finds its algorithm, which a captured call may not
+    report.time(
+        "dense", shape.name(), bytes, [&](Stream stream) { cuda::dense(args, stream); }, flops);
+  }
+  if (report.wants("dense_weight_gradient") && M >= 1024) {  // not of a single step's rows
+    const Input grad_y = matrix(M, N);
+    const DeviceArray<float> grad_W(static_cast<std::size_t>(N * K));
+    const DeviceArray<float> grad_bias(static_cast<std::size_t>(N));
+    const std::size_t needed = cuda::dense_weight_gradient_workspace_bytes(M, N);
+    const DeviceArray<double> workspace(needed / sizeof(double));
+    const DenseWeightGradientArgs<float> args{M,
+                                              N,
+                                              K,
+                                              grad_y.view(),
+                                              x.view(),
+                                              false,
+                                              {grad_W.data(), K},
+                                              grad_bias.data(),
+                                              workspace.data(),
+                                              needed};
+    cuda::dense_weight_gradient(args, Stream());
+    report.time(
+        "dense_weight_gradient", shape.name(), bytes,
+        [&](Stream stream) { cuda::dense_weight_gradient(args, stream); }, flops);
+  }
+}
+
 Settings parse(int argc, char** argv) {
   Settings settings;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
     Shape shape{};
-    char x = 0;
+    ProductShape product{};
+    char x = 0, second_x = 0;
     if (option == "--shape" &&
         std::sscanf(value.c_str(), "%ld%c%ld", &shape.rows, &x, &shape.D) == 3 && x == 'x' &&
         shape.rows > 0 && shape.D > 0) {
       settings.shapes.push_back(shape);
     } else if (option == "--parameters" && std::atoll(value.c_str()) > 0) {
       settings.parameters.push_back(std::atoll(value.c_str()));
+    } else if (option == "--product" &&
+               std::sscanf(value.c_str(), "%ld%c%ld%c%ld", &product.M, &x, &product.N, &second_x,
+                           &product.K) == 5 &&
+               x == 'x' && second_x == 'x' && product.M > 0 && product.N > 0 && product.K > 0) {
+      settings.products.push_back(product);
     } else if (option == "--only" && !value.empty()) {
       settings.only = value;
     } else if (option == "--seconds" && std::atof(value.c_str()) > 0) {
       settings.turn = std::atof(value.c_str());
     } else {
       std::cerr << "usage: " << argv[0]
-                << " [--shape ROWSxD]... [--parameters N]... [--only TEXT] [--seconds S]\n";
+                << " [--shape ROWSxD]... [--parameters N]... [--product MxNxK]... [--only TEXT]"
+                   " [--seconds S]\n";
       std::exit(2);
     }
     ++i;
   }
   if (settings.shapes.empty()) settings.shapes = {{1 << 20, 64}, {2580, 100}};
   if (settings.parameters.empty()) settings.parameters = {300'000, 30'000'000};
+  if (settings.products.empty()) {  // a batch's gates and layers; one step's
+    settings.products = {
+        {2580, 600, 600}, {2580, 1800, 600}, {16384, 1536, 512}, {20, 1800, 600}, {64, 1536, 512}};
+  }
   return settings;
 }
 
@@ -252,6 +284,7 @@ int main(int argc, char** argv) {
       time_reductions(report, shape);
     }
     for (const std::int64_t count : settings.parameters) time_adamw(report, count);
+    for (const ProductShape& shape : settings.products) time_dense(report, shape);
   } catch (const std::exception& error) {
     std::cerr << "bench_gpu_kernels: " << error.what() << "\n";
     return 1;

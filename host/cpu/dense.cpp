@@ -85,7 +85,7 @@ void PackedWeights<Real>::pack(const Real* W, std::int64_t ldw, bool transposed)
 
 template <class Real>
 void dense(const DenseArgs<Real>& a) {
-  check(a);
+  check(a, WeightForm::packed);
   const std::int64_t N = a.weights->N(), K = a.weights->K();
   for (std::int64_t row = 0; row < a.M; row += kBlockRows) {
     PanelProduct<Real> p;

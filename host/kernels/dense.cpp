@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "host/kernels/check_rows.hpp"
+#include "seqvae/kernels/reduce.hpp"
 
 namespace seqvae {
 namespace {
@@ -17,15 +18,36 @@ void require_stride(std::int64_t stride, std::int64_t rows, std::int64_t width, 
   }
 }
 
+// Sizes of a matrix whose elements fit 31 bits.
+void require_matrix(std::int64_t N, std::int64_t K, const char* where, const char* first,
+                    const char* second) {
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  if (N < 1) require(false, where, first, N, ">= 1");
+  if (K < 1) require(false, where, second, K, ">= 1");
+  if (N > most / K) require(false, where, first, N, fmt::format("<= (2^31 - 1) / {}", second));
+}
+
 }  // namespace
 
 template <class Real>
-void check(const DenseArgs<Real>& a) {
+void check(const DenseArgs<Real>& a, WeightForm form) {
   const char* where = "dense";
+  const bool plain = form == WeightForm::plain;
   require_size(a.M, where, "M");
-  require_pointer(a.weights, where, "weights");
+  if (plain) {
+    require_pointer(a.W.data, where, "W.data");
+    require_matrix(a.W.N, a.W.K, where, "W.N", "W.K");
+    require_stride(a.W.stride, a.W.transposed ? a.W.K : a.W.N, a.W.transposed ? a.W.N : a.W.K,
+                   where, "W.stride");
+  } else {
+    require_pointer(a.weights, where, "weights");
+  }
+  const int kind = static_cast<int>(a.activation);
+  if (kind < 0 || kind > static_cast<int>(Activation::leaky_relu)) {
+    require(false, where, "activation", kind, "an Activation");
+  }
   if (a.M == 0) return;
-  const std::int64_t N = a.weights->N(), K = a.weights->K();
+  const std::int64_t N = plain ? a.W.N : a.weights->N(), K = plain ? a.W.K : a.weights->K();
   require_pointer(a.x.data, where, "x");
   require_pointer(a.y.data, where, "y");
   require_stride(a.x.stride, a.M, K, where, "x.stride");
@@ -45,11 +67,8 @@ void check(const DenseArgs<Real>& a) {
 template <class Real>
 void check(const DenseWeightGradientArgs<Real>& a) {
   const char* where = "dense_weight_gradient";
-  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
   require_size(a.M, where, "M");
-  require(a.N >= 1, where, "N", a.N, ">= 1");
-  require(a.K >= 1, where, "K", a.K, ">= 1");
-  require(a.N <= most / a.K, where, "N", a.N, "<= (2^31 - 1) / K");
+  require_matrix(a.N, a.K, where, "N", "K");
   require_pointer(a.grad_W.data, where, "grad_W");
   require_stride(a.grad_W.stride, a.N, a.K, where, "grad_W.stride");
   if (a.M == 0) return;
@@ -59,8 +78,12 @@ void check(const DenseWeightGradientArgs<Real>& a) {
   require_stride(a.x.stride, a.M, a.K, where, "x.stride");
 }
 
-template void check(const DenseArgs<float>&);
-template void check(const DenseArgs<double>&);
+std::size_t cuda::dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N) {
+  return sum_over_rows_workspace_bytes(M, N);
+}
+
+template void check(const DenseArgs<float>&, WeightForm);
+template void check(const DenseArgs<double>&, WeightForm);
 template void check(const DenseWeightGradientArgs<float>&);
 template void check(const DenseWeightGradientArgs<double>&);
 

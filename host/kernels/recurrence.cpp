@@ -3,6 +3,7 @@
 
 #include "host/kernels/check_rows.hpp"
 #include "host/kernels/recurrence_memory.hpp"
+#include "kernels/recurrence/gru_memory.hpp"
 
 namespace seqvae {
 namespace {
@@ -34,7 +35,7 @@ void require_memory(const void* memory, std::size_t bytes, std::size_t needed, c
 // What forward and backward read alike.
 template <class Args>
 void require_inputs(const Args& a, const char* where) {
-  const bool some = a.layout.rows() > 0;
+  const bool some = a.layout.rows_at_most() > 0;
   require_input(a.x, some, where, "x");
   require_pointer(a.weight_ih, where, "weight_ih");
   require_pointer(a.weight_hh, where, "weight_hh");
@@ -42,10 +43,10 @@ void require_inputs(const Args& a, const char* where) {
   if constexpr (kHasCellState<Args>) require_optional_input(a.c0, where, "c0");
 }
 
-template <class Real, class Args>
+template <class Args>
 void check_forward(const Args& a, const char* where, std::size_t reserve, std::size_t workspace) {
   require_inputs(a, where);
-  require_output(a.h, a.layout.rows(), a.H, where, "h");
+  require_output(a.h, a.layout.rows_at_most(), a.H, where, "h");
   require_optional_output(a.h_final, a.layout.B, a.H, where, "h_final");
   if constexpr (kHasCellState<Args>) {
     require_optional_output(a.c_final, a.layout.B, a.H, where, "c_final");
@@ -56,21 +57,19 @@ void check_forward(const Args& a, const char* where, std::size_t reserve, std::s
   require_memory(a.workspace, a.workspace_bytes, workspace, where, "workspace");
 }
 
-template <class Real, class Args>
-void check_backward(const Args& a, const char* where, std::size_t workspace) {
+template <class Args>
+void check_backward(const Args& a, const char* where, std::size_t reserve, std::size_t workspace) {
   require_inputs(a, where);
-  require_input(a.h, a.layout.rows() > 0, where, "h");
+  require_input(a.h, a.layout.rows_at_most() > 0, where, "h");
   require_optional_input(a.grad_h, where, "grad_h");
   require_optional_input(a.grad_h_final, where, "grad_h_final");
-  require_optional_output(a.grad_x, a.layout.rows(), a.D, where, "grad_x");
+  require_optional_output(a.grad_x, a.layout.rows_at_most(), a.D, where, "grad_x");
   require_optional_output(a.grad_h0, a.layout.B, a.H, where, "grad_h0");
   if constexpr (kHasCellState<Args>) {
     require_optional_input(a.grad_c_final, where, "grad_c_final");
     require_optional_output(a.grad_c0, a.layout.B, a.H, where, "grad_c0");
   }
-  Arena reserve;
-  RecurrenceReserve<Real>().place(a, reserve);
-  require_memory(a.reserve, a.reserve_bytes, reserve.used(), where, "reserve");
+  require_memory(a.reserve, a.reserve_bytes, reserve, where, "reserve");
   require_memory(a.workspace, a.workspace_bytes, workspace, where, "workspace");
 }
 
@@ -104,11 +103,12 @@ std::size_t gru_backward_workspace_bytes(const GruBackwardArgs<Real>& a) {
 }
 template <class Real>
 void check(const GruArgs<Real>& a) {
-  check_forward<Real>(a, "gru", gru_reserve_bytes(a), gru_workspace_bytes(a));
+  check_forward(a, "gru", gru_reserve_bytes(a), gru_workspace_bytes(a));
 }
 template <class Real>
 void check(const GruBackwardArgs<Real>& a) {
-  check_backward<Real>(a, "gru_backward", gru_backward_workspace_bytes(a));
+  check_backward(a, "gru_backward", reserve_bytes<Real>(a, "gru_backward"),
+                 gru_backward_workspace_bytes(a));
 }
 
 template <class Real>
@@ -125,11 +125,12 @@ std::size_t lstm_backward_workspace_bytes(const LstmBackwardArgs<Real>& a) {
 }
 template <class Real>
 void check(const LstmArgs<Real>& a) {
-  check_forward<Real>(a, "lstm", lstm_reserve_bytes(a), lstm_workspace_bytes(a));
+  check_forward(a, "lstm", lstm_reserve_bytes(a), lstm_workspace_bytes(a));
 }
 template <class Real>
 void check(const LstmBackwardArgs<Real>& a) {
-  check_backward<Real>(a, "lstm_backward", lstm_backward_workspace_bytes(a));
+  check_backward(a, "lstm_backward", reserve_bytes<Real>(a, "lstm_backward"),
+                 lstm_backward_workspace_bytes(a));
 }
 
 template std::size_t gru_reserve_bytes(const GruArgs<float>&);
@@ -152,5 +153,29 @@ template void check(const LstmArgs<float>&);
 template void check(const LstmArgs<double>&);
 template void check(const LstmBackwardArgs<float>&);
 template void check(const LstmBackwardArgs<double>&);
+
+namespace cuda {
+
+std::size_t gru_reserve_bytes(const GruArgs<float>& a) {
+  require_sizes(a, "gru");
+  return GruReserve(a.layout, a.H, nullptr).bytes;
+}
+std::size_t gru_workspace_bytes(const GruArgs<float>& a) {
+  require_sizes(a, "gru");
+  return GruWorkspace(a, nullptr).bytes;
+}
+std::size_t gru_backward_workspace_bytes(const GruBackwardArgs<float>& a) {
+  require_sizes(a, "gru_backward");
+  return GruBackwardWorkspace(a, nullptr).bytes;
+}
+void check(const GruArgs<float>& a) {
+  check_forward(a, "gru", gru_reserve_bytes(a), gru_workspace_bytes(a));
+}
+void check(const GruBackwardArgs<float>& a) {
+  const std::size_t workspace = gru_backward_workspace_bytes(a);
+  check_backward(a, "gru_backward", GruReserve(a.layout, a.H, nullptr).bytes, workspace);
+}
+
+}  // namespace cuda
 
 }  // namespace seqvae

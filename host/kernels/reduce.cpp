@@ -1,6 +1,7 @@
 #include "seqvae/kernels/reduce.hpp"
 
 #include "host/kernels/check_rows.hpp"
+#include "kernels/reduce/chunks.hpp"
 
 namespace seqvae {
 namespace {
@@ -47,6 +48,11 @@ void check(const LogMeanExpBackwardArgs<Real>& a) {
   require_pointer(a.x, where, "x");
   require_pointer(a.grad_y, where, "grad_y");
   require_pointer(a.grad_x, where, "grad_x");
+}
+
+std::size_t cuda::sum_over_rows_workspace_bytes(std::int64_t rows, std::int64_t D) {
+  const std::int64_t chunks = chunks_of(rows, D);
+  return chunks == 1 ? 0 : static_cast<std::size_t>(chunks * D) * sizeof(double);
 }
 
 template void check(const SumOverTimeArgs<float>&);

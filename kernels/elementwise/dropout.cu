@@ -10,11 +10,10 @@ namespace seqvae::cuda {
 namespace {
 
 __global__ void __launch_bounds__(kRowThreads)
-    drop_rows(DropoutArgs<float> a, int lanes, bool wide) {
+    drop_rows(DropoutArgs<float> a, float factor, int lanes, bool wide) {
   const auto [i, lane] = row_lane(lanes);
   const RowPlace place = place_of(a.noise.layout, i);
   if (!place.exists) return;  // nothing below waits for the others
-  const float factor = 1.0f / (1.0f - a.rate);
   for (std::int64_t d = 4 * lane; d < a.D; d += 4 * lanes) {
     float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (place.valid) {
@@ -30,8 +29,8 @@ __global__ void __launch_bounds__(kRowThreads)
 void dropout(const DropoutArgs<float>& a, Stream stream) {
   check(a);
   const int lanes = lanes_for(a.D);
-  launch(drop_rows, row_shape(a.noise.layout.rows_at_most(), lanes), stream, a, lanes,
-         all_fit_float4(a.D, a.noise.eps, a.x, a.y));
+  launch(drop_rows, row_shape(a.noise.layout.rows_at_most(), lanes), stream, a,
+         1.0f / (1.0f - a.rate), lanes, all_fit_float4(a.D, a.noise.eps, a.x, a.y));
 }
 
 }  // namespace seqvae::cuda

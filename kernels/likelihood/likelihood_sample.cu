@@ -1,10 +1,9 @@
-// L lanes a row (kernels/common/rows.cuh), four components a lane, or one for the categorical; one
-// Philox call makes the four uniforms of a quad. Poisson draws by inversion, a loop of as many
-// turns as the count: lanes of a warp wait for their largest.
-// Floor: memory, 8 bytes an element (1 read, 1 write).
-// Hazards: padding may hold NaN and is not read; a NaN logit gives NaN, not a 0; `step` is read on
-// the device, so that a replayed graph draws afresh. A draw whose uniform lies within rounding of
-// its bound may differ from the CPU's.
+// L lanes a row (kernels/common/rows.cuh), four components a lane; the categorical's row is kept in
+// registers. One Philox call makes the four uniforms of a quad. Poisson draws by inversion, a loop
+// of as many turns as the count: lanes of a warp wait for their largest. Floor: memory, 8 bytes an
+// element (1 read, 1 write). Hazards: padding may hold NaN and is not read; a NaN logit gives NaN,
+// not a 0; `step` is read on the device, so that a replayed graph draws afresh. A draw whose
+// uniform lies within rounding of its bound may differ from the CPU's.
 #include "kernels/common/functions.cuh"
 #include "kernels/common/noise.cuh"
 #include "kernels/common/softmax.cuh"
@@ -63,19 +62,22 @@ __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
+template <int Q>
 __global__ void __launch_bounds__(kRowThreads)
-    class_draws(LikelihoodSampleArgs<float> a, int lanes) {
+    class_draws(LikelihoodSampleArgs<float> a, int lanes, bool wide) {
   const auto [i, lane] = row_lane(lanes);
   const RowPlace place = place_of(a.noise.layout, i);
   const bool draws = place.exists && place.valid;
-  const float* l = a.logits[place.row];
-  const float largest = max_and_sum_of_exp(l, a.D, draws, lane, lanes).largest;
+  const LaneQuads<Q> mine(a.D, lane, lanes, wide, draws);
+  const KeptRow<Q> l(mine, a.logits[place.row], -INFINITY);
   const float u = draws ? uniform(noise_words(a.noise, place, a.D, 0).w[0]) : 0.0f;
-  const int chosen =
-      draw_class([&](std::int64_t d) { return expf(l[d] - largest); }, a.D, u, draws, lane, lanes);
+  const Exponentials<Q> weights(mine, l, largest_of(mine, l));
+  const int chosen = draw_class(mine, weights, u);
   float* x = a.x[place.row];
-  for (std::int64_t d = lane; place.exists && d < a.D; d += lanes) {
-    x[d] = !draws ? 0.0f : chosen < 0 ? NAN : d == chosen ? 1.0f : 0.0f;
+  if (draws) {
+    store_one_hot(mine, chosen, x);
+  } else if (place.exists) {
+    store_zeros(mine, x);
   }
 }
 
@@ -85,8 +87,11 @@ void likelihood_sample(const LikelihoodSampleArgs<float>& a, Stream stream) {
   check(a);
   const std::int64_t rows = a.noise.layout.rows_at_most();
   if (a.kind == Likelihood::categorical) {
-    const int lanes = lanes_for(4 * a.D);  // a class a lane, not four
-    return launch(class_draws, row_shape(rows, lanes), stream, a, lanes);
+    const int lanes = keeping_lanes_for(a.D);
+    return with_quads_kept<2>(a.D, [&](auto Q) {
+      launch(class_draws<Q>, row_shape(rows, lanes), stream, a, lanes,
+             all_fit_float4(a.D, a.logits, a.x));
+    });
   }
   const int lanes = lanes_for(a.D);
   launch(component_draws, row_shape(rows, lanes), stream, a, lanes,

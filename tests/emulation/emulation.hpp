@@ -8,13 +8,16 @@ namespace seqvae::emulation {
 
 /// What the emulator can find wrong with a kernel.
 enum class Fault {
-  out_of_range,   ///< an access outside every allocation, or to one already freed
-  uninitialised,  ///< a read of memory that nothing was written to
-  race,           ///< two accesses to one place, one a write, with no synchronisation between
-  divergence,     ///< a barrier or warp operation that some of its threads never reach
-  warp_misuse,    ///< a lane outside its own mask, a value from a lane outside the mask
-  misaligned,     ///< an access that is not aligned to its type
-  out_of_bounds,  ///< an index beyond a C++ array's extent
+  out_of_range,     ///< an access outside every allocation, or to one already freed
+  uninitialised,    ///< a read of memory that nothing was written to
+  race,             ///< two accesses to one place, one a write, with no synchronisation between
+  divergence,       ///< a barrier or warp operation that some of its threads never reach
+  warp_misuse,      ///< a lane outside its own mask, a value from a lane outside the mask
+  misaligned,       ///< an access that is not aligned to its type
+  out_of_bounds,    ///< an index beyond a C++ array's extent
+  dead_wait,        ///< a phase of an mbarrier that never ends
+  mbarrier_misuse,  ///< an mbarrier that is none, or that is given more than it expects
+  late_write,       ///< an st_async that its receiver, which may have ended, does not wait for
 };
 
 /// The first fault of a launch; it ends the launch.

@@ -19,7 +19,9 @@ ARCHITECTURES = ("sm_80", "sm_90a")
 
 # Registers a thread, at most. Of 65536 a multiprocessor, with 256 threads a block, 32 leave room for
 # all the threads there can be, 40 for three quarters, 64 for a half. The row-wise kernels are bound by
-# memory; where a thread has five 16-byte loads on the way, half of the threads are enough.
+# memory; where a thread has five 16-byte loads on the way, half of the threads are enough. So has one
+# that keeps eight quads of a row; a kernel that keeps rows is compiled for 1, 2, 4 or 8 quads and for
+# none, and its budget is for the most.
 BUDGETS = {
     "activation/activation_gradients": 32,
     "activation/activate_rows": 32,
@@ -30,19 +32,27 @@ BUDGETS = {
     "arithmetic/mix_rows": 32,
     "arithmetic/multiply_add_rows": 32,
     "dropout/drop_rows": 32,
-    "normalization/normalize_gradients": 40,
-    "normalization/normalize_rows": 32,
+    "normalization/normalize_gradients": 64,
+    "normalization/normalize_rows": 48,
+    "gru/copy_valid_rows": 32,
+    "gru_cluster/arrange_rows": 40,
+    "gru_cluster_backward/arrange_columns": 40,
+    "gru_steps/begin_carry": 40,
+    "gru_steps/begin_gradients": 40,
+    "gru_steps/step": 40,
+    "gru_steps/step_gradients": 40,
     "adamw/square_sums": 40,
     "adamw/update_quads": 64,
-    "log_mean_exp/log_mean_exp_gradients": 32,
-    "log_mean_exp/log_mean_exp_rows": 32,
+    "log_mean_exp/log_mean_exp_gradients": 64,
+    "log_mean_exp/log_mean_exp_rows": 56,
     "sums/column_sums": 32,
+    "sums/few_row_sums": 64,
     "sums/time_sums": 32,
-    "categorical/kl_gradients": 40,
-    "categorical/kl_rows": 32,
-    "categorical/draw_rows": 32,
+    "categorical/kl_gradients": 56,
+    "categorical/kl_rows": 40,
+    "categorical/draw_rows": 48,
     "categorical/softmax_gradients": 32,
-    "categorical/softmax_rows": 32,
+    "categorical/softmax_rows": 64,
     "cells/lstm_cell_gradients": 64,
     "cells/lstm_cells": 48,
     "cells/gru_cell_gradients": 64,
@@ -57,21 +67,24 @@ BUDGETS = {
     "gaussian_sample/sample_gradients": 32,
     "gaussian_sample_kl/sample_kl_rows": 48,
     "gaussian_sample_kl/sample_kl_gradients": 64,
-    "likelihood/categorical_means": 32,
+    "likelihood/categorical_means": 64,
     "likelihood/mean_rows": 32,
-    "likelihood/categorical_gradients": 32,
+    "likelihood/categorical_gradients": 40,
     "likelihood/likelihood_gradients": 40,
     "likelihood/categorical_rows": 32,
-    "likelihood/poisson_rows": 64,
+    "likelihood/poisson_rows": 32,
     "likelihood/bernoulli_rows": 32,
-    "likelihood_sample/class_draws": 32,
+    "likelihood_sample/class_draws": 40,
     "likelihood_sample/component_draws": 56,
     "matrix_product/multiply_rows": 40,
 }
 
-# A thread of these takes one class, particle, column, or element of a small matrix at a time.
-BY_ELEMENT = ("log_mean_exp/", "sums/", "categorical/", "likelihood/categorical_", "likelihood_sample/class_draws",
-              "matrix_product/")
+# One block a multiprocessor of 256 threads, whose registers hold the recurrent weights: 255 each.
+IN_CLUSTER = ("gru_cluster/gru_steps", "gru_cluster_backward/gru_gradients")
+BUDGETS |= {name: 255 for name in IN_CLUSTER}
+
+# A thread of these takes one column, unit, or element of a small matrix at a time.
+BY_ELEMENT = ("sums/", "matrix_product/", "gru_steps/", "gru_cluster")
 
 # Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
 MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS if not name.startswith(BY_ELEMENT)}
@@ -133,6 +146,21 @@ def check_sass(source, architecture, cubin, tools):
             expect(found is None, f"{where}: {what}: {found and found.group(0)}")
         if name in MUST_HAVE:
             expect(re.search(MUST_HAVE[name], part), f"{where}: lacks {MUST_HAVE[name]}")
+        if name in IN_CLUSTER and architecture == "sm_90a":
+            check_time_loop(where, part)
+
+
+def check_time_loop(where, listing):
+    """From a step's first product to its last send: on the tensor cores, sent through distributed
+    shared memory, and no fence of the whole device, which each step would wait for."""
+    products = [m.start() for m in re.finditer(r"\bHMMA\.16816\.F32\.BF16", listing)]
+    sends = [m.start() for m in re.finditer(r"\bSTAS\.128", listing)]
+    inside = [m for m in sends if products and m > products[-1]]
+    expect(products, f"{where}: no product on the tensor cores")
+    expect(inside, f"{where}: sends nothing by STAS after its products")
+    if products and inside:
+        loop = listing[products[0]:inside[-1]]
+        expect("MEMBAR" not in loop, f"{where}: MEMBAR in the loop over time")
 
 
 def find_tools(folder):

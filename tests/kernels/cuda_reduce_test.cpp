@@ -29,13 +29,14 @@ struct Columns {
   std::int64_t rows, D;
   Placement place;
 };
-const Columns kColumns[] = {{0, 5, {}},    {1, 1, {}},         {17, 33, {1, 2}}, {600, 40, {}},
-                            {1100, 3, {}}, {2500, 33, {0, 1}}, {3, 0, {}}};
+const Columns kColumns[] = {{0, 5, {}},         {1, 1, {}},    {17, 33, {1, 2}},
+                            {600, 40, {}},      {1100, 3, {}}, {2500, 33, {0, 1}},
+                            {4097, 33, {0, 1}}, {5000, 4, {}}, {3, 0, {}}};
 
 TEST(CudaSumOverRows, HasItsParityOverwritingThenAccumulating) {
   for (const auto& [rows, D, place] : kColumns) {
     const std::size_t bytes = cuda::sum_over_rows_workspace_bytes(rows, D);
-    EXPECT_EQ(bytes > 0, rows > 1023 && D > 0);
+    EXPECT_EQ(bytes > 0, rows > 4096 && D > 0);
     const DeviceArray<double> workspace(bytes / sizeof(double));
     const Problem problem{inputs_of(normals(rows, D, 3)), {{1, D}}, {}, place};
     const auto build = [&, rows = rows, D = D](auto real, auto in, auto out, auto) {
@@ -57,10 +58,10 @@ TEST(CudaSumOverRows, HasItsParityOverwritingThenAccumulating) {
 }
 
 TEST(CudaSumOverRows, WantsItsWorkspace) {
-  const DeviceMatrix x = std::move(DeviceMatrix(2000, 3, {}).write(normals(2000, 3, 1)));
+  const DeviceMatrix x = std::move(DeviceMatrix(5000, 3, {}).write(normals(5000, 3, 1)));
   const DeviceMatrix y(1, 3, {});
   try {
-    cuda::sum_over_rows({2000, 3, false, x.view(), y.view().data}, Stream());
+    cuda::sum_over_rows({5000, 3, false, x.view(), y.view().data}, Stream());
     FAIL() << "no workspace was given";
   } catch (const InvalidArgument& error) {
     EXPECT_STREQ(error.what(), "sum_over_rows: workspace is null, must point to memory");

@@ -2,6 +2,7 @@
 // twice as much as the plain float loop; a row's bits hang on neither its place, its stride, its
 // alignment, the schedule nor a captured graph; nothing is read or written outside the rows.
 #include "hwy/targets.h"
+#include "seqvae/kernels/likelihood.hpp"
 #include "tests/kernels/cuda_parity.hpp"
 #include "tests/kernels/row_contracts.hpp"
 
@@ -96,7 +97,9 @@ class CudaRowContract : public testing::TestWithParam<std::size_t> {
 };
 
 TEST_P(CudaRowContract, FloatErrsAtMostTwiceAsMuchAsThePlainLoop) {
-  constexpr std::int64_t kShapes[][2] = {{40, 75}, {300, 3}, {41, 32}};
+  // The last three: rows of which a lane keeps four quads, eight, and none.
+  constexpr std::int64_t kShapes[][2] = {{40, 75}, {300, 3}, {41, 32},
+                                         {5, 300}, {4, 700}, {3, 1100}};
   for (const auto& [rows, D] : kShapes) {
     const Given given(contract(), rows, D);
     const auto oracle = on_cpu<double>(contract(), given);
@@ -146,7 +149,7 @@ TEST_P(CudaRowContract, HasTheSameBitsUnderEverySchedule) {
 }
 
 TEST_P(CudaRowContract, HasTheSameBitsWhateverItsPlace) {
-  for (const std::int64_t D : {1, 4, 31, 32, 64, 130}) {
+  for (const std::int64_t D : {1, 4, 31, 32, 64, 130, 512, 1028}) {
     const Given given(contract(), 3, D);
     const auto expected = on_cuda(contract(), given);
     for (const Placement place : {Placement{1, 0}, {0, 1}, {3, 37}, {4, 4}}) {
@@ -189,6 +192,28 @@ TEST_P(CudaRowContract, HasNothingToDoWithoutRowsOrColumns) {
     if (contract().outputs[i] != 0) continue;
     EXPECT_EQ(sums[i](0, 0), 0) << "an empty sum";
     EXPECT_EQ(sums[i](1, 0), 0) << "an empty sum";
+  }
+}
+
+// log x! plus 1, since l is 0: counts small and large, and what is no count.
+TEST(CudaPoisson, HasTheLogarithmOfTheFactorial) {
+  const float counts[] = {0,    1,     2,     3,    4,    5,      6,     7,
+                          12,   30,    100,   170,  1e3f, 1e5f,   1e7f,  3e9f,
+                          0.5f, 1.25f, 2.75f, 3.5f, 4.5f, 10.25f, 1e-6f, 0.999f};
+  const std::int64_t rows = std::size(counts);
+  Matrix<float> x(rows, 1), l(rows, 1);
+  x.fill([&](auto r, auto) { return counts[r]; });
+  l.fill([](auto, auto) { return 0; });
+  const Problem problem{inputs_of(std::move(x), std::move(l)), {{rows, 1}}, {}, {}};
+  const auto build = [&](auto real, auto in, auto out, auto) {
+    using Real = decltype(real);
+    return LikelihoodArgs<Real>{Likelihood::poisson, rows, 1, in(0), {}, in(1), out(0)};
+  };
+  const auto oracle = run_cpu<double>(problem, build, [](const auto& a) { cpu::likelihood(a); });
+  const auto actual = run_cuda(problem, build, cuda::likelihood);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const double expected = oracle[0](r, 0);  // -1 - log x!
+    EXPECT_NEAR(actual[0](r, 0), expected, 4e-7 * std::abs(expected)) << counts[r];
   }
 }
 

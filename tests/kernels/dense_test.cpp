@@ -212,6 +212,8 @@ TEST(Dense, NamesArgumentValueAndRule) {
   };
   expect([](auto& a) { a.M = -1; }, "dense: M = -1, must be from 0 to 2^31 - 1");
   expect([](auto& a) { a.weights = nullptr; }, "dense: weights is null, must point to memory");
+  expect([](auto& a) { a.activation = static_cast<Activation>(8); },
+         "dense: activation = 8, must be an Activation");
   expect([](auto& a) { a.x.data = nullptr; }, "dense: x is null, must point to memory");
   expect([](auto& a) { a.y.data = nullptr; }, "dense: y is null, must point to memory");
   expect([](auto& a) { a.x.stride = 3; }, "dense: x.stride = 3, must be >= 4 (a row's length)");

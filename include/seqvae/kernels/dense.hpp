@@ -4,18 +4,26 @@
 ///     grad_x[r][k] = sum_n grad_y[r][n] W[n][k]        the same contract, W packed transposed
 ///     grad_W[n][k] = sum_r grad_y[r][n] x[r][k],   grad_bias[n] = sum_r grad_y[r][n]
 ///
-/// Weights stand as PyTorch's [out][in] and are packed once an optimiser step: `PackedWeights` is
-/// the CPU's prepacked form of W (y = x W^T) or of its transpose (grad_x = grad_y W).
+/// Weights stand as PyTorch's [out][in]. CUDA reads them there (`PlainWeights`). For the CPU they
+/// are packed once an optimiser step: `PackedWeights` is the prepacked form of W (y = x W^T) or of
+/// its transpose (grad_x = grad_y W).
 ///
-/// Every call runs on the calling thread alone: callers share rows, or rows of grad_W, out among
-/// their own threads. A row of y has the same bits whatever M and wherever the row stands, in float
-/// and in double; an element of grad_W or grad_bias has the same bits however grad_W is shared out.
+/// On the CPU every call runs on the calling thread alone: callers share rows, or rows of grad_W,
+/// out among their own threads. A row of y has the same bits whatever M and wherever the row
+/// stands, in float and in double; an element of grad_W or grad_bias has the same bits however
+/// grad_W is shared out.
+///
+/// On CUDA the products are cuBLASLt's: in float32 no tf32, and no sums split over blocks. The
+/// bits are the same in every run on one device and library for the same sizes, strides and
+/// alignments (of 16, 8 or 4 bytes); they may differ for another M.
 #pragma once
 #include <cstddef>
 #include <cstdlib>
 #include <memory>
 
+#include "seqvae/core/stream.hpp"
 #include "seqvae/kernels/activation.hpp"
+#include "seqvae/kernels/precision.hpp"
 
 namespace seqvae {
 
@@ -55,17 +63,33 @@ class PackedWeights {
 
 }  // namespace cpu
 
+/// The matrix that x is multiplied by, y = x W^T, where it stands in memory.
+template <class Real>
+struct PlainWeights {
+  const Real* data = nullptr;  ///< [N][K]  or, transposed, [K][N]
+  std::int64_t stride = 0;     ///< elements from one row of data to the next
+  std::int64_t N = 0;          ///< columns of y; >= 1
+  std::int64_t K = 0;          ///< columns of x; >= 1, N K <= 2^31 - 1
+  bool transposed = false;  ///< y = x data: grad_x = grad_y W reads W[out][in] as N = in, K = out
+};
+
+/// Each twin multiplies by its own form of the weights, which must be given; it does not look at
+/// the other.
+enum class WeightForm { packed, plain };
+
 /// y overlaps neither x nor bias nor, unless it is the same rows, addend.
 template <class Real>
 struct DenseArgs {
   std::int64_t M = 0;                                 ///< rows; >= 0
-  const cpu::PackedWeights<Real>* weights = nullptr;  ///< [N][K]
+  const cpu::PackedWeights<Real>* weights = nullptr;  ///< [N][K]  CPU
   Rows<const Real> x;                                 ///< [M][K]
   const Real* bias = nullptr;                         ///< [N]  optional
   Rows<const Real> addend;                            ///< [M][N]  optional; may be y itself;
                                                       ///<   stride 0: one row for all
   Activation activation = Activation::identity;       ///< applied last
   Rows<Real> y;                                       ///< out [M][N]
+  PlainWeights<Real> W;                               ///< [N][K]  CUDA
+  Precision precision = Precision::float32;           ///< CUDA: of x and W in the product
 };
 
 /// M = 0 gives zeros, or, accumulating, leaves the outputs as they are. They overlap nothing.
@@ -77,13 +101,24 @@ struct DenseWeightGradientArgs {
   bool accumulate = false;           ///< add to both outputs instead of overwriting them
   Rows<Real> grad_W;                 ///< out [N][K]
   Real* grad_bias = nullptr;         ///< out [N]  optional
+  void* workspace = nullptr;         ///< CUDA: 16-byte aligned; undefined afterwards
+  std::size_t workspace_bytes = 0;  ///< CUDA: >= cuda::dense_weight_gradient_workspace_bytes(M, N),
+                                    ///<   where grad_bias is given
+  Precision precision = Precision::float32;  ///< CUDA: of grad_y and x in the product
 };
 
 /// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
-void check(const DenseArgs<Real>& args);
+void check(const DenseArgs<Real>& args, WeightForm form);
 template <class Real>
 void check(const DenseWeightGradientArgs<Real>& args);
+
+namespace cuda {  ///< Enqueues on the stream; capturable once a call of the same sizes, strides and
+                  ///< alignments was made, since the first one asks cuBLASLt for its algorithm.
+void dense(const DenseArgs<float>& args, Stream stream);
+std::size_t dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N);
+void dense_weight_gradient(const DenseWeightGradientArgs<float>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {  ///< Highway, on the vectors of the machine that runs.
 template <class Real>

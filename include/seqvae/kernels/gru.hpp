@@ -18,6 +18,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "seqvae/core/stream.hpp"
+#include "seqvae/kernels/precision.hpp"
 #include "seqvae/kernels/rows.hpp"
 
 namespace seqvae {
@@ -45,6 +47,8 @@ struct GruArgs {
   void* workspace = nullptr;            ///< 64-byte aligned; undefined afterwards
   std::size_t workspace_bytes = 0;      ///< >= gru_workspace_bytes(*this)
   ThreadPool* threads = nullptr;        ///< CPU: null: the calling thread alone
+  Precision precision = Precision::float32;  ///< CUDA: of what is multiplied; where bfloat16
+                                             ///<   does not fit the chip, the steps are float32
 };
 
 /// The gradients of a loss from those of h, h_final. Layout, sizes, inputs and h are the
@@ -75,6 +79,7 @@ struct GruBackwardArgs {
   void* workspace = nullptr;        ///< 64-byte aligned; undefined afterwards
   std::size_t workspace_bytes = 0;  ///< >= gru_backward_workspace_bytes(*this)
   ThreadPool* threads = nullptr;
+  Precision precision = Precision::float32;  ///< CUDA: the forward's
 };
 
 /// Pure: read sizes, and which optional fields are given. \throws InvalidArgument on a bad size.
@@ -90,6 +95,20 @@ template <class Real>
 void check(const GruArgs<Real>& args);
 template <class Real>
 void check(const GruBackwardArgs<Real>& args);
+
+/// Lengths, offsets and reset lie on the device, so sizes are those of rows_at_most() rows. Forward
+/// may read x in padding, which matters to nothing. A packed layout's rows from offsets[T] to its
+/// capacity hold numbers: x and h there are multiplied by zeros.
+namespace cuda {
+std::size_t gru_reserve_bytes(const GruArgs<float>& args);
+std::size_t gru_workspace_bytes(const GruArgs<float>& args);
+std::size_t gru_backward_workspace_bytes(const GruBackwardArgs<float>& args);
+void check(const GruArgs<float>& args);
+void check(const GruBackwardArgs<float>& args);
+/// Enqueues on the stream; capturable, as dense is; the same bits in every run.
+void gru(const GruArgs<float>& args, Stream stream);
+void gru_backward(const GruBackwardArgs<float>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {
 template <class Real>

@@ -45,9 +45,11 @@ struct RowLayout {
   const std::int32_t* offsets = nullptr;  ///< [T + 1]  given: packed; null: padded
   std::int64_t t0 = 0;                    ///< time of step 0, where a call is a part of a sequence
   const std::int32_t* origins = nullptr;  ///< [B]  added to a sequence's times; null: zeros
+  std::int64_t capacity = 0;              ///< packed: rows of the matrices, at least offsets[T] K;
+                                          ///<   0: T B K
 
   /// Rows at most, from the sizes alone: packed, the true number stands in memory.
-  std::int64_t rows_at_most() const { return T * B * K; }
+  std::int64_t rows_at_most() const { return capacity > 0 ? capacity : T * B * K; }
   /// On the host: reads offsets.
   std::int64_t rows() const { return (offsets != nullptr ? offsets[T] : T * B) * K; }
 };

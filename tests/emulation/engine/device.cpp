@@ -35,7 +35,7 @@ T atomic(T* to, std::uintptr_t place, Change change) {
 
 }  // namespace
 
-void* shared_memory() { return running->shared(); }
+void* shared_memory() { return reinterpret_cast<void*>(running->shared()); }
 unsigned lane_index() { return running->fiber().number % kLanes; }
 
 std::uint64_t collective(Collective kind, unsigned mask, std::uint64_t value, unsigned source) {

@@ -36,7 +36,7 @@ Memory::Memory() {
   history_ = static_cast<History*>(reserve(kBytes / 4 * sizeof(History)));
   allocations_.emplace_back();  // number 0 is "nobody"
   next_ = base_ + kGap;
-  shared_ = add(next_, 0, kShared, Space::shared);
+  for (std::uint32_t& slot : shared_) slot = add(next_, 0, kShared, Space::shared);
   parameters_ = add(next_, 0, kParameters, Space::parameters);
 }
 
@@ -81,8 +81,8 @@ bool Memory::release(void* pointer) {
   return true;
 }
 
-void* Memory::open_shared(std::size_t bytes) {
-  Allocation& slot = allocations_[shared_];
+void* Memory::open_shared(unsigned block, std::size_t bytes) {
+  Allocation& slot = allocations_[shared_[block]];
   slot.end = slot.begin + bytes;
   std::memset(reinterpret_cast<void*>(slot.begin), kPoison, bytes);
   std::memset(&written(slot.begin), 0, (bytes + 3) / 4);

@@ -12,11 +12,13 @@ namespace seqvae::emulation {
 
 /// Who touched four bytes, when.
 struct Stamp {
-  std::uint32_t launch;      ///< serial of the launch; 0: nobody
-  std::uint32_t thread;      ///< block * threads of a block + thread
-  std::uint32_t phase : 28;  ///< full barriers that the block had passed
+  /// When it happens: when issued, or later, when an asynchronous operation lands.
+  enum Event : std::uint32_t { access, st_async, cp_async };
+  std::uint32_t launch;  ///< serial of the launch; 0: nobody
+  std::uint32_t thread;  ///< block * threads of a block + thread
+  std::uint32_t event : 28;
   std::uint32_t bytes : 4;   ///< which of the four
-  std::uint32_t clock : 31;  ///< the thread's own clock among its warp
+  std::uint32_t clock : 31;  ///< the thread's own; of an asynchronous operation, its number
   std::uint32_t atomic : 1;
   std::uint32_t place;  ///< of the instruction, relative to the program
 };
@@ -46,6 +48,7 @@ class Memory {
   static constexpr std::size_t kGap = 4096;   // guard on either side
   static constexpr std::size_t kReuse = 16;
   static constexpr std::size_t kShared = 227 << 10;  // a block's dynamic shared memory at most
+  static constexpr unsigned kCluster = 16;           // blocks at most
   static constexpr std::size_t kParameters = 32764;  // a kernel's parameters at most
 
   static Memory& instance();
@@ -54,8 +57,8 @@ class Memory {
   void* allocate(std::size_t bytes);
   /// False where the pointer is no live allocation's begin.
   bool release(void* pointer);
-  /// The one slot of shared memory, poisoned, with this many bytes of it valid.
-  void* open_shared(std::size_t bytes);
+  /// The shared memory of a cluster's block, poisoned, with this many bytes of it valid.
+  void* open_shared(unsigned block, std::size_t bytes);
   /// The one slot of kernel parameters; written by the host.
   void* open_parameters(std::size_t bytes);
 
@@ -85,7 +88,7 @@ class Memory {
   History* history_ = nullptr;       // [kBytes / 4]
   std::vector<Allocation> allocations_;
   std::unordered_map<std::size_t, std::deque<std::uint32_t>> freed_;  // by bytes, oldest first
-  std::uint32_t shared_ = 0, parameters_ = 0;
+  std::uint32_t shared_[kCluster]{}, parameters_ = 0;
 };
 
 }  // namespace seqvae::emulation

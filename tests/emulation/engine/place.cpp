@@ -98,10 +98,14 @@ bool is_static(std::uintptr_t address) {
 
 std::string line_of(std::uintptr_t return_address) {
   if (return_address == 0) return {};
-  // The emulator's own headers say less than their caller.
+  // The emulator's own headers, and wrappers of one instruction, say less than their caller.
   for (const CodePlace& place : ask(return_address - 1)) {
     if (place.line.starts_with("?")) return {};
-    if (place.line.find("/emulation/include/") != std::string::npos) continue;
+    if (place.line.find("/emulation/include/") != std::string::npos ||
+        place.line.find("/kernels/common/cluster.cuh") != std::string::npos ||
+        place.line.find("/kernels/common/mma.cuh") != std::string::npos) {
+      continue;
+    }
     return place.line.substr(0, place.line.find(" (discriminator"));
   }
   return {};

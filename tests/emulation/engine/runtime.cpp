@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <unordered_map>
 #include <utility>
 
 #include "tests/emulation/engine/memory.hpp"
@@ -28,7 +29,14 @@ struct CUstream_st {
 namespace seqvae::emulation {
 namespace {
 
+/// What a kernel may ask for beyond what every kernel may.
+struct Allowed {
+  int shared_bytes = 48 << 10;
+  unsigned cluster = 8;
+};
+
 std::recursive_mutex device;  // one launch at a time
+std::unordered_map<const void*, Allowed> allowed;
 std::uint64_t schedule = 0;
 std::vector<Report> reports;
 std::vector<Counted> counts;
@@ -65,6 +73,18 @@ void host_wrote(const void* pointer, std::size_t bytes) {
 }
 
 Index3 index3(dim3 d) { return {d.x, d.y, d.z}; }
+
+/// Blocks of a cluster, along x; 0 where an attribute is not supported.
+unsigned cluster_of(const cudaLaunchConfig_t& config) {
+  unsigned cluster = 1;
+  for (unsigned i = 0; i < config.numAttrs; ++i) {
+    const cudaLaunchAttribute& attribute = config.attrs[i];
+    const auto size = attribute.val.clusterDim;
+    if (attribute.id != cudaLaunchAttributeClusterDimension || size.y != 1 || size.z != 1) return 0;
+    cluster = size.x;
+  }
+  return cluster;
+}
 
 }  // namespace
 
@@ -109,16 +129,22 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*
                      grid.z >= 1 && grid.z <= 65535 && thread_count >= 1 && thread_count <= 1024 &&
                      threads.z <= 64;
   if (!valid) return result(cudaErrorInvalidConfiguration);
-  if (config.numAttrs != 0) return result(cudaErrorNotSupported);
-  if (config.dynamicSmemBytes > Memory::kShared || call_bytes > Memory::kParameters) {
+  const unsigned cluster = cluster_of(config);
+  if (cluster == 0) return result(cudaErrorNotSupported);
+  const std::lock_guard lock(device);
+  const Allowed& most = allowed[kernel];
+  if (cluster > most.cluster || grid.x % cluster != 0) return result(cudaErrorInvalidClusterSize);
+  if (config.dynamicSmemBytes > static_cast<std::size_t>(most.shared_bytes) ||
+      call_bytes > Memory::kParameters) {
     return result(cudaErrorInvalidValue);
   }
+  const Shape shape{index3(grid), index3(threads), config.dynamicSmemBytes, cluster};
   const auto* first = static_cast<const std::byte*>(call);
   const std::vector<std::byte> bytes(first, first + call_bytes);
-  return issue(config.stream, [=, shared_bytes = config.dynamicSmemBytes] {
+  return issue(config.stream, [=] {
     void* parameters = Memory::instance().open_parameters(bytes.size());
     std::memcpy(parameters, bytes.data(), bytes.size());
-    Launch work(kernel, enter, parameters, index3(grid), index3(threads), shared_bytes, schedule);
+    Launch work(kernel, enter, parameters, shape, schedule);
     return work.run() ? cudaSuccess : cudaErrorLaunchFailure;
   });
 }
@@ -222,6 +248,24 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   return cudaSuccess;
 }
 
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  const std::lock_guard lock(device);
+  if (attribute == cudaFuncAttributeNonPortableClusterSizeAllowed) {
+    allowed[kernel].cluster = value != 0 ? Memory::kCluster : 8;
+    return cudaSuccess;
+  }
+  if (value < 0 || static_cast<std::size_t>(value) > Memory::kShared) {
+    return result(cudaErrorInvalidValue);
+  }
+  allowed[kernel].shared_bytes = std::max(value, 48 << 10);
+  return cudaSuccess;
+}
+
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*, const cudaLaunchConfig_t*) {
+  *clusters = 8;
+  return cudaSuccess;
+}
+
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 
 const char* cudaGetErrorString(cudaError_t error) {
@@ -238,6 +282,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid device ordinal";
     case cudaErrorStreamCaptureUnsupported:
       return "operation not permitted on a capturing stream";
+    case cudaErrorInvalidClusterSize:
+      return "cluster misconfiguration";
     case cudaErrorLaunchFailure:
       return last_text.c_str();
     case cudaErrorNotSupported:

@@ -1,0 +1,107 @@
+// What the GRU keeps and needs on a GPU, in one list: walked to count bytes and to place arrays.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+
+#include "seqvae/kernels/dense.hpp"
+#include "seqvae/kernels/gru.hpp"
+
+namespace seqvae::cuda {
+
+/// How a GRU lies in a cluster: CTAs, and the units of each; H padded up to their product.
+struct GruCluster {
+  int ctas, units;
+};
+inline constexpr GruCluster kGruClusters[] = {{8, 16}, {8, 32}, {8, 48}, {8, 64}, {16, 40}};
+
+/// The smallest that holds H units; the last where none does.
+inline GruCluster gru_cluster(std::int64_t H) {
+  for (const GruCluster& cluster : kGruClusters) {
+    if (H <= cluster.ctas * cluster.units) return cluster;
+  }
+  return kGruClusters[std::size(kGruClusters) - 1];
+}
+
+/// Of its recurrent weights in bfloat16, for forward and backward alike: the gates' rows of a CTA
+/// are padded to 32, its columns to 16.
+inline std::size_t gru_fragments_bytes(std::int64_t H) {
+  const auto [ctas, units] = gru_cluster(H);
+  const int rows = std::max((3 * units + 31) / 32 * 32, (units + 15) / 16 * 16 * 3);
+  return static_cast<std::size_t>(rows) * ctas * units * ctas * 2;
+}
+
+/// Deals out 64-byte aligned arrays of floats from a block of memory; over null it only counts.
+class FloatArrays {
+ public:
+  explicit FloatArrays(void* memory) : base_(static_cast<std::byte*>(memory)) {}
+  float* take(std::int64_t count) {
+    std::byte* at = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += (static_cast<std::size_t>(count) * sizeof(float) + 63) / 64 * 64;
+    return reinterpret_cast<float*>(at);
+  }
+  std::size_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  std::size_t used_ = 0;
+};
+
+/// From forward to backward: r, z, n and q_n = R_n h + b_n.
+struct GruReserve {
+  float *gates, *q_n;  // [rows][3 H], [rows][H]
+  std::size_t bytes;
+
+  GruReserve(const RowLayout& layout, std::int64_t H, void* memory) {
+    FloatArrays arrays(memory);
+    gates = arrays.take(layout.rows_at_most() * 3 * H);
+    q_n = arrays.take(layout.rows_at_most() * H);
+    bytes = arrays.used();
+  }
+};
+
+struct GruWorkspace {
+  float* gates;      // [rows][3 H]  where there is no reserve
+  float *q, *carry;  // [B][3 H], [B][H]  step by step
+  void* fragments;   // in a cluster
+  std::size_t bytes;
+
+  GruWorkspace(const GruArgs<float>& a, void* memory) {
+    FloatArrays arrays(memory);
+    gates = a.reserve == nullptr ? arrays.take(a.layout.rows_at_most() * 3 * a.H) : nullptr;
+    q = arrays.take(a.layout.B * 3 * a.H);
+    carry = arrays.take(a.layout.B * a.H);
+    fragments = arrays.take(static_cast<std::int64_t>(gru_fragments_bytes(a.H) / sizeof(float)));
+    bytes = arrays.used();
+  }
+};
+
+struct GruBackwardWorkspace {
+  float* h_previous;      // [rows][H]
+  float* grad_h0;         // [B][H]
+  float *grad_q, *carry;  // [B][3 H], [B][H]  step by step
+  void* fragments;        // in a cluster
+  float* x;               // [rows][D]  without what padding holds, where there is padding
+  void* sums;             // of the weight gradients
+  std::size_t bytes, sums_bytes;
+
+  GruBackwardWorkspace(const GruBackwardArgs<float>& a, void* memory) {
+    FloatArrays arrays(memory);
+    const std::int64_t rows = a.layout.rows_at_most(), B = a.layout.B;
+    h_previous = arrays.take(rows * a.H);
+    grad_h0 = arrays.take(B * a.H);
+    grad_q = arrays.take(B * 3 * a.H);
+    carry = arrays.take(B * a.H);
+    fragments = arrays.take(static_cast<std::int64_t>(gru_fragments_bytes(a.H) / sizeof(float)));
+    x = a.layout.lengths != nullptr ? arrays.take(rows * a.D) : nullptr;
+    sums_bytes = 0;
+    for (const std::int64_t N : {a.H, 2 * a.H, 3 * a.H}) {
+      sums_bytes = std::max(sums_bytes, dense_weight_gradient_workspace_bytes(rows, N));
+    }
+    sums = arrays.take(static_cast<std::int64_t>(sums_bytes / sizeof(float)));
+    bytes = arrays.used();
+  }
+};
+
+}  // namespace seqvae::cuda
