@@ -211,7 +211,7 @@ void time_dense(Report& report, const ProductShape& shape) {
     const Input grad_y = matrix(M, N);
     const DeviceArray<float> grad_W(static_cast<std::size_t>(N * K));
     const DeviceArray<float> grad_bias(static_cast<std::size_t>(N));
-    const std::size_t needed = cuda::dense_weight_gradient_workspace_bytes(M, N);
+    const std::size_t needed = cuda::dense_weight_gradient_workspace_bytes(M, N, K);
     const DeviceArray<double> workspace(needed / sizeof(double));
     const DenseWeightGradientArgs<float> args{M,
                                               N,

@@ -16,6 +16,7 @@
 #include "bench/gpu/timing.hpp"
 #include "seqvae/io/json.hpp"
 #include "seqvae/kernels/gru.hpp"
+#include "seqvae/kernels/lstm.hpp"
 #include "tests/support/device_array.hpp"
 
 namespace seqvae::bench {
@@ -38,20 +39,45 @@ std::vector<float> normals(std::int64_t count, double scale) {
   return values;
 }
 
-class Gru {
+struct GruCalls {
+  using Forward = GruArgs<float>;
+  using Backward = GruBackwardArgs<float>;
+  static constexpr const char* kName = "gru";
+  static constexpr std::int64_t kGates = 3;
+  static constexpr auto* reserve_bytes = cuda::gru_reserve_bytes;
+  static constexpr auto* forward_bytes = cuda::gru_workspace_bytes;
+  static constexpr auto* backward_bytes = cuda::gru_backward_workspace_bytes;
+  static constexpr auto* forward = cuda::gru;
+  static constexpr auto* backward = cuda::gru_backward;
+};
+struct LstmCalls {
+  using Forward = LstmArgs<float>;
+  using Backward = LstmBackwardArgs<float>;
+  static constexpr const char* kName = "lstm";
+  static constexpr std::int64_t kGates = 4;
+  static constexpr auto* reserve_bytes = cuda::lstm_reserve_bytes;
+  static constexpr auto* forward_bytes = cuda::lstm_workspace_bytes;
+  static constexpr auto* backward_bytes = cuda::lstm_backward_workspace_bytes;
+  static constexpr auto* forward = cuda::lstm;
+  static constexpr auto* backward = cuda::lstm_backward;
+};
+
+template <class Calls>
+class Layer {
  public:
-  Gru(const Size& s, Precision precision)
-      : x_(normals(s.T * s.B * s.D, 1)),
-        weight_ih_(normals(3 * s.H * s.D, 1 / std::sqrt(s.D))),
-        weight_hh_(normals(3 * s.H * s.H, 1 / std::sqrt(s.H))),
-        bias_(normals(3 * s.H, 0.1)),
+  Layer(const Size& s, Precision precision)
+      : G(Calls::kGates * s.H),
+        x_(normals(s.T * s.B * s.D, 1)),
+        weight_ih_(normals(G * s.D, 1 / std::sqrt(s.D))),
+        weight_hh_(normals(G * s.H, 1 / std::sqrt(s.H))),
+        bias_(normals(G, 0.1)),
         grad_h_(normals(s.T * s.B * s.H, 1)),
         h_(count(s.T * s.B * s.H)),
         grad_x_(count(s.T * s.B * s.D)),
-        grad_weight_ih_(count(3 * s.H * s.D)),
-        grad_weight_hh_(count(3 * s.H * s.H)),
-        grad_bias_ih_(count(3 * s.H)),
-        grad_bias_hh_(count(3 * s.H)) {
+        grad_weight_ih_(count(G * s.D)),
+        grad_weight_hh_(count(G * s.H)),
+        grad_bias_ih_(count(G)),
+        grad_bias_hh_(count(G)) {
     set_common(forward_, s, precision), set_common(backward_, s, precision);
     forward_.bias_ih = forward_.bias_hh = bias_.data();
     backward_.grad_h = {grad_h_.data(), s.H};
@@ -60,20 +86,20 @@ class Gru {
     backward_.grad_weight_hh = grad_weight_hh_.data();
     backward_.grad_bias_ih = grad_bias_ih_.data();
     backward_.grad_bias_hh = grad_bias_hh_.data();
-    const std::size_t kept = cuda::gru_reserve_bytes(forward_);
+    const std::size_t kept = Calls::reserve_bytes(forward_);
     reserve_ = std::make_unique<DeviceArray<float>>(kept / sizeof(float));
     forward_.reserve = backward_.reserve = reserve_->data();
     forward_.reserve_bytes = backward_.reserve_bytes = kept;
-    const std::size_t bytes = std::max(cuda::gru_workspace_bytes(forward_),
-                                       cuda::gru_backward_workspace_bytes(backward_));
+    const std::size_t bytes =
+        std::max(Calls::forward_bytes(forward_), Calls::backward_bytes(backward_));
     workspace_ = std::make_unique<DeviceArray<float>>(bytes / sizeof(float));
     forward_.workspace = backward_.workspace = workspace_->data();
     forward_.workspace_bytes = backward_.workspace_bytes = bytes;
   }
-  void forward(Stream stream) const { cuda::gru(forward_, stream); }
+  void forward(Stream stream) const { Calls::forward(forward_, stream); }
   void both(Stream stream) const {
-    cuda::gru(forward_, stream);
-    cuda::gru_backward(backward_, stream);
+    Calls::forward(forward_, stream);
+    Calls::backward(backward_, stream);
   }
 
  private:
@@ -84,20 +110,22 @@ class Gru {
     a.x = {x_.data(), s.D}, a.h = {h_.data(), s.H};
     a.weight_ih = weight_ih_.data(), a.weight_hh = weight_hh_.data();
   }
+  const std::int64_t G;
   DeviceArray<float> x_, weight_ih_, weight_hh_, bias_, grad_h_, h_, grad_x_, grad_weight_ih_,
       grad_weight_hh_, grad_bias_ih_, grad_bias_hh_;
   std::unique_ptr<DeviceArray<float>> reserve_, workspace_;
-  GruArgs<float> forward_;
-  GruBackwardArgs<float> backward_;
+  typename Calls::Forward forward_;
+  typename Calls::Backward backward_;
 };
 
-io::Json time_gru(const Size& s, Precision precision, bool backward, double turn) {
-  const Gru gru(s, precision);
+template <class Calls>
+io::Json time_layer(const Size& s, Precision precision, bool backward, double turn) {
+  const Layer<Calls> layer(s, precision);
   const double seconds = seconds_a_call(
-      turn, [&](Stream stream) { backward ? gru.both(stream) : gru.forward(stream); });
-  const double flop = 6.0 * static_cast<double>(s.T * s.B * s.H) * static_cast<double>(s.H + s.D) *
-                      (backward ? 3 : 1);
-  io::Json row{{"name", backward ? "gru_forward_backward" : "gru_forward"},
+      turn, [&](Stream stream) { backward ? layer.both(stream) : layer.forward(stream); });
+  const double flop = 2.0 * Calls::kGates * static_cast<double>(s.T * s.B * s.H) *
+                      static_cast<double>(s.H + s.D) * (backward ? 3 : 1);
+  io::Json row{{"name", fmt::format("{}_forward{}", Calls::kName, backward ? "_backward" : "")},
                {"shape", s.name},
                {"variant", precision == Precision::float32 ? "float32" : "bfloat16"},
                {"us", seconds * 1e6},
@@ -147,7 +175,8 @@ int main(int argc, char** argv) {
       for (const Precision precision : precisions) {
         if (precision == Precision::bfloat16 && size.H > 640) continue;  // which float32 serves
         for (const bool backward : {false, true}) {
-          cases.push_back(time_gru(size, precision, backward, turn));
+          cases.push_back(time_layer<GruCalls>(size, precision, backward, turn));
+          cases.push_back(time_layer<LstmCalls>(size, precision, backward, turn));
         }
       }
     }

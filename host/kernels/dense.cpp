@@ -1,9 +1,11 @@
 // Checks of the dense contracts: sizes before pointers, then strides.
 #include "seqvae/kernels/dense.hpp"
 
+#include <algorithm>
 #include <limits>
 
 #include "host/kernels/check_rows.hpp"
+#include "kernels/dense/slices.hpp"
 #include "seqvae/kernels/reduce.hpp"
 
 namespace seqvae {
@@ -78,8 +80,11 @@ void check(const DenseWeightGradientArgs<Real>& a) {
   require_stride(a.x.stride, a.M, a.K, where, "x.stride");
 }
 
-std::size_t cuda::dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N) {
-  return sum_over_rows_workspace_bytes(M, N);
+std::size_t cuda::dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N,
+                                                        std::int64_t K) {
+  const std::int64_t slices = gradient_slices(M, N, K).count();
+  const std::size_t of_slices = slices > 1 ? static_cast<std::size_t>(slices * N * K) * 4 : 0;
+  return std::max(of_slices, sum_over_rows_workspace_bytes(M, N));
 }
 
 template void check(const DenseArgs<float>&, WeightForm);

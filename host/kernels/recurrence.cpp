@@ -4,6 +4,7 @@
 #include "host/kernels/check_rows.hpp"
 #include "host/kernels/recurrence_memory.hpp"
 #include "kernels/recurrence/gru_memory.hpp"
+#include "kernels/recurrence/lstm_memory.hpp"
 
 namespace seqvae {
 namespace {
@@ -174,6 +175,26 @@ void check(const GruArgs<float>& a) {
 void check(const GruBackwardArgs<float>& a) {
   const std::size_t workspace = gru_backward_workspace_bytes(a);
   check_backward(a, "gru_backward", GruReserve(a.layout, a.H, nullptr).bytes, workspace);
+}
+
+std::size_t lstm_reserve_bytes(const LstmArgs<float>& a) {
+  require_sizes(a, "lstm");
+  return LstmReserve(a.layout, a.H, nullptr).bytes;
+}
+std::size_t lstm_workspace_bytes(const LstmArgs<float>& a) {
+  require_sizes(a, "lstm");
+  return LstmWorkspace(a, nullptr).bytes;
+}
+std::size_t lstm_backward_workspace_bytes(const LstmBackwardArgs<float>& a) {
+  require_sizes(a, "lstm_backward");
+  return LstmBackwardWorkspace(a, nullptr).bytes;
+}
+void check(const LstmArgs<float>& a) {
+  check_forward(a, "lstm", lstm_reserve_bytes(a), lstm_workspace_bytes(a));
+}
+void check(const LstmBackwardArgs<float>& a) {
+  const std::size_t workspace = lstm_backward_workspace_bytes(a);
+  check_backward(a, "lstm_backward", LstmReserve(a.layout, a.H, nullptr).bytes, workspace);
 }
 
 }  // namespace cuda

@@ -1,10 +1,11 @@
 // Products by cuBLASLt, operands in float32 or rounded to bfloat16 on their way. A row-major matrix
 // is to it the transpose of a column-major one: y = left right is y^T = right^T left^T, with the
-// factors where they stand. Floor: arithmetic, 2 M N K flop; below about 64 rows memory, the
-// weights read once. Hazards: no split sums, whose order may hang on the device's load. The
-// algorithm is found once for all that it hangs on, alignments among it, since a captured stream
-// must not be asked. Its epilogue for relu makes 0 of a NaN, which is why every activation is a
-// pass of its own.
+// factors where they stand. Up to 64 rows in float32 are a kernel of our own (few_rows.cuh). A
+// weight gradient, whose sums are long, is a batch of slices by sizes alone, and their sum.
+// Floor: arithmetic, 2 M N K flop. Hazards: the library may not split sums, whose order would hang
+// on the device's load. The algorithm is found once for all that it hangs on, alignments among it,
+// since a captured stream must not be asked. Its epilogue for relu makes 0 of a NaN, which is why
+// an activation is a pass of its own.
 #include <cublasLt.h>
 
 #include <map>
@@ -13,7 +14,11 @@
 #include <utility>
 
 #include "kernels/common/launch.cuh"
+#include "kernels/common/load_store.cuh"
+#include "kernels/common/rows.cuh"
 #include "kernels/common/runtime.hpp"
+#include "kernels/dense/few_rows.cuh"
+#include "kernels/dense/slices.hpp"
 #include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/reduce.hpp"
@@ -38,6 +43,8 @@ struct Product {
   const float* bias;         ///< [N]  optional
   Rows<float> y;             ///< out [M][N]
   Precision precision;
+  std::int64_t batches = 1;  ///< as many products, so many elements apart
+  std::int64_t left_apart = 0, right_apart = 0, y_apart = 0;
 };
 
 /// All that an algorithm hangs on.
@@ -46,6 +53,7 @@ struct Shape {
   std::int64_t M, N, K, left_stride, right_stride, addend_stride, y_stride;
   bool left_transposed, right_transposed, adds, has_bias;
   Precision precision;
+  std::int64_t batches, left_apart, right_apart, y_apart;
   std::uint32_t left_alignment, right_alignment, addend_alignment, y_alignment, bias_alignment;
   auto operator<=>(const Shape&) const = default;
 };
@@ -96,6 +104,16 @@ void set(cublasLtMatrixLayoutOpaque_t& layout, std::int64_t rows, std::int64_t c
                "cublasLtMatrixLayoutInit");
 }
 
+void set_batches(cublasLtMatrixLayoutOpaque_t& layout, std::int64_t batches, std::int64_t apart) {
+  const std::int32_t count = static_cast<std::int32_t>(batches);
+  check_cublas(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
+                                                sizeof count),
+               "cublasLtMatrixLayoutSetAttribute");
+  check_cublas(cublasLtMatrixLayoutSetAttribute(
+                   &layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &apart, sizeof apart),
+               "cublasLtMatrixLayoutSetAttribute");
+}
+
 cublasOperation_t operation_of(bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; }
 
 Plan make_plan(const Shape& s, cublasLtHandle_t handle) {
@@ -117,6 +135,12 @@ Plan make_plan(const Shape& s, cublasLtHandle_t handle) {
   set(plan.right, right ? s.N : s.K, right ? s.K : s.N, s.right_stride);
   set(plan.addend, s.M, s.N, s.addend_stride);
   set(plan.y, s.M, s.N, s.y_stride);
+  if (s.batches > 1) {
+    set_batches(plan.left, s.batches, s.left_apart);
+    set_batches(plan.right, s.batches, s.right_apart);
+    set_batches(plan.addend, s.batches, s.y_apart);
+    set_batches(plan.y, s.batches, s.y_apart);
+  }
 
   cublasLtMatmulPreferenceOpaque_t preference;  // no workspace, unless told otherwise
   check_cublas(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
@@ -148,6 +172,8 @@ void multiply(const Product& p, Stream stream) {
   shape.left_transposed = p.left_transposed, shape.right_transposed = p.right_transposed;
   shape.adds = static_cast<bool>(p.addend), shape.has_bias = p.bias != nullptr;
   shape.precision = p.precision;
+  shape.batches = p.batches, shape.left_apart = p.left_apart;
+  shape.right_apart = p.right_apart, shape.y_apart = p.y_apart;
   shape.left_alignment = alignment_of(p.left.data);
   shape.right_alignment = alignment_of(p.right.data);
   shape.addend_alignment = alignment_of(addend.data);
@@ -177,6 +203,27 @@ Rows<Real> rows_of(Rows<Real> matrix, std::int64_t rows, std::int64_t width) {
   return {matrix.data, rows > 1 ? matrix.stride : width};
 }
 
+/// y = slices in their order, in double; added to y where asked.
+__global__ void __launch_bounds__(kRowThreads)
+    add_slices(const float* slices, std::int64_t count, std::int64_t rows, std::int64_t D,
+               bool accumulate, int lanes, bool wide, Rows<float> y) {
+  for_each_quad(rows, D, lanes, [&](std::int64_t row, std::int64_t d) {
+    double x0 = 0.0, x1 = 0.0, x2 = 0.0, x3 = 0.0;
+    const auto add = [&](float4 quad) {
+      x0 += static_cast<double>(quad.x), x1 += static_cast<double>(quad.y);
+      x2 += static_cast<double>(quad.z), x3 += static_cast<double>(quad.w);
+    };
+    if (accumulate) add(load_quad(y[row], d, D, wide));
+#pragma unroll 8
+    for (std::int64_t s = 0; s < count; ++s) {
+      add(load_quad(slices + (s * rows + row) * D, d, D, wide));
+    }
+    store_quad(y[row], d, D, wide,
+               make_float4(static_cast<float>(x0), static_cast<float>(x1), static_cast<float>(x2),
+                           static_cast<float>(x3)));
+  });
+}
+
 void fill_with_zeros(Rows<float> matrix, std::int64_t rows, std::int64_t width, Stream stream) {
   const bool dense = matrix.stride == width;
   const std::size_t bytes = static_cast<std::size_t>(dense ? rows * width : width) * sizeof(float);
@@ -191,6 +238,9 @@ void fill_with_zeros(Rows<float> matrix, std::int64_t rows, std::int64_t width, 
 void dense(const DenseArgs<float>& a, Stream stream) {
   check(a, WeightForm::plain);
   if (a.M == 0) return;
+  if (a.M <= kFewRowsAtMost && a.precision == Precision::float32) {
+    return few_rows::enqueue(a, stream);
+  }
   const std::int64_t M = a.M, N = a.W.N, K = a.W.K;
   const Rows<float> y = rows_of(a.y, M, N);
   // An addend that is one row for all is a bias; beside a bias, a pass of its own.
@@ -215,26 +265,45 @@ void dense(const DenseArgs<float>& a, Stream stream) {
 
 void dense_weight_gradient(const DenseWeightGradientArgs<float>& a, Stream stream) {
   check(a);
-  const Rows<float> grad_W = rows_of(a.grad_W, a.N, a.K);
-  const Rows<const float> grad_y = rows_of(a.grad_y, a.M, a.N);
+  const std::int64_t M = a.M, N = a.N, K = a.K;
+  require_workspace(a.workspace, a.workspace_bytes, dense_weight_gradient_workspace_bytes(M, N, K),
+                    "dense_weight_gradient");
+  const Rows<float> grad_W = rows_of(a.grad_W, N, K);
+  const Rows<const float> grad_y = rows_of(a.grad_y, M, N), x = rows_of(a.x, M, K);
   if (a.grad_bias != nullptr) {
-    require_workspace(a.workspace, a.workspace_bytes,
-                      dense_weight_gradient_workspace_bytes(a.M, a.N), "dense_weight_gradient");
-    sum_over_rows({a.M, a.N, a.accumulate, grad_y, a.grad_bias, a.workspace, a.workspace_bytes},
+    sum_over_rows({M, N, a.accumulate, grad_y, a.grad_bias, a.workspace, a.workspace_bytes},
                   stream);
   }
-  if (a.M == 0) {
-    if (!a.accumulate) fill_with_zeros(grad_W, a.N, a.K, stream);
+  if (M == 0) {
+    if (!a.accumulate) fill_with_zeros(grad_W, N, K, stream);
     return;
   }
   Product p{};
-  p.M = a.N, p.N = a.K, p.K = a.M;
+  p.M = N, p.N = K, p.K = M;
   p.left = grad_y, p.left_transposed = true;
-  p.right = rows_of(a.x, a.M, a.K);
-  if (a.accumulate) p.addend = grad_W;
-  p.y = grad_W;
+  p.right = x;
   p.precision = a.precision;
+  const GradientSlices slices = gradient_slices(M, N, K);
+  if (slices.count() == 1) {
+    if (a.accumulate) p.addend = grad_W;
+    p.y = grad_W;
+    return multiply(p, stream);
+  }
+  float* sums = static_cast<float*>(a.workspace);  // [slice][N][K]
+  p.K = slices.length, p.y = {sums, K};
+  p.batches = slices.full, p.y_apart = N * K;
+  p.left_apart = slices.length * grad_y.stride, p.right_apart = slices.length * x.stride;
   multiply(p, stream);
+  if (slices.rest > 0) {
+    const std::int64_t first = slices.full * slices.length;
+    p.K = slices.rest, p.y = {sums + slices.full * N * K, K};
+    p.left = {grad_y[first], grad_y.stride}, p.right = {x[first], x.stride};
+    p.batches = 1, p.left_apart = p.right_apart = p.y_apart = 0;
+    multiply(p, stream);
+  }
+  const int lanes = lanes_for(K);
+  launch(add_slices, row_shape(N, lanes), stream, sums, slices.count(), N, K, a.accumulate, lanes,
+         all_fit_float4(K, Rows<const float>(sums, K), grad_W), grad_W);
 }
 
 }  // namespace seqvae::cuda

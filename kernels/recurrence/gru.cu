@@ -26,21 +26,41 @@ __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-/// The gradients of the weights and biases of rows first .. first + N - 1 of a matrix.
+/// Zeros in the rows of a packed layout that belong to no step: [rows][3 H], [rows][H], [rows][H].
+__global__ void __launch_bounds__(kRowThreads)
+    clear_spare_rows(const std::int32_t* end, std::int64_t rows, std::int64_t H, int lanes,
+                     bool wide, float* gates, float* q_n, float* h_previous) {
+  const std::int64_t used = *end;
+  for_each_quad(rows, H, lanes, [&](std::int64_t row, std::int64_t d) {
+    if (row < used) return;
+    const float4 zeros = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (int g = 0; g < 3; ++g) store_quad(gates + (row * 3 + g) * H, d, H, wide, zeros);
+    store_quad(q_n + row * H, d, H, wide, zeros);
+    store_quad(h_previous + row * H, d, H, wide, zeros);
+  });
+}
+
+/// The gradient of a matrix that multiplied x; optional.
 void weight_gradient(const GruBackwardArgs<float>& a, const GruBackwardWorkspace& workspace,
                      Rows<const float> grad_y, std::int64_t N, Rows<const float> x, std::int64_t K,
-                     float* grad_W, float* grad_bias, Stream stream) {
-  if (grad_W == nullptr && grad_bias == nullptr) return;
+                     float* grad_W, Stream stream) {
+  if (grad_W == nullptr) return;
   DenseWeightGradientArgs<float> product;
   product.M = a.layout.rows_at_most(), product.N = N, product.K = K;
   product.grad_y = grad_y, product.x = x, product.accumulate = a.accumulate_weights;
   product.precision = a.precision;
-  product.grad_W = {grad_W, K}, product.grad_bias = grad_bias;
+  product.grad_W = {grad_W, K};
   product.workspace = workspace.sums, product.workspace_bytes = workspace.sums_bytes;
-  if (grad_W != nullptr) return dense_weight_gradient(product, stream);
-  sum_over_rows(
-      {product.M, N, a.accumulate_weights, grad_y, grad_bias, workspace.sums, workspace.sums_bytes},
-      stream);
+  dense_weight_gradient(product, stream);
+}
+
+/// y = x, or y += x; optional.
+void give(const float* x, std::int64_t count, float* y, bool accumulate, Stream stream) {
+  if (y == nullptr) return;
+  MultiplyAddArgs<float> copy;
+  copy.rows = 1, copy.D = count, copy.a = {x, count}, copy.y = {y, count};
+  if (accumulate) copy.c = copy.y;
+  multiply_add(copy, stream);
 }
 
 }  // namespace
@@ -92,6 +112,11 @@ void gru_backward(const GruBackwardArgs<float>& a, Stream stream) {
       gru_backward_by_steps(loop, workspace.grad_q, workspace.carry, stream);
     }
   }
+  if (a.layout.offsets != nullptr && a.layout.capacity > 0) {
+    const int lanes = lanes_for(H);
+    launch(clear_spare_rows, row_shape(rows, lanes), stream, a.layout.offsets + a.layout.T, rows, H,
+           lanes, H % 4 == 0, reserve.gates, reserve.q_n, workspace.h_previous);
+  }
   // From here on the gates are the gradients of W x + b, and q_n is that of q_n.
   if (a.grad_h0) {
     MultiplyAddArgs<float> copy;
@@ -115,15 +140,34 @@ void gru_backward(const GruBackwardArgs<float>& a, Stream stream) {
            all_fit_float4(a.D, a.x, valid), a.x, valid);
     x = valid;
   }
-  weight_gradient(a, workspace, {reserve.gates, 3 * H}, 3 * H, x, a.D, a.grad_weight_ih,
-                  a.grad_bias_ih, stream);
+  weight_gradient(a, workspace, {reserve.gates, 3 * H}, 3 * H, x, a.D, a.grad_weight_ih, stream);
   // Of the recurrent weights: r and z from the gates, n from q_n.
   const Rows<const float> h_previous(workspace.h_previous, H);
   const auto past = [](float* p, std::int64_t count) { return p == nullptr ? p : p + count; };
+  float* const grad_weight_n = past(a.grad_weight_hh, 2 * H * H);
   weight_gradient(a, workspace, {reserve.gates, 3 * H}, 2 * H, h_previous, H, a.grad_weight_hh,
-                  a.grad_bias_hh, stream);
-  weight_gradient(a, workspace, {reserve.q_n, H}, H, h_previous, H,
-                  past(a.grad_weight_hh, 2 * H * H), past(a.grad_bias_hh, 2 * H), stream);
+                  stream);
+  weight_gradient(a, workspace, {reserve.q_n, H}, H, h_previous, H, grad_weight_n, stream);
+  if (a.grad_bias_ih == nullptr && a.grad_bias_hh == nullptr) return;
+  sum_over_rows({rows,
+                 3 * H,
+                 false,
+                 {reserve.gates, 3 * H},
+                 workspace.grad_bias,
+                 workspace.sums,
+                 workspace.sums_bytes},
+                stream);
+  give(workspace.grad_bias, 3 * H, a.grad_bias_ih, a.accumulate_weights, stream);
+  if (a.grad_bias_hh == nullptr) return;
+  give(workspace.grad_bias, 2 * H, a.grad_bias_hh, a.accumulate_weights, stream);
+  sum_over_rows({rows,
+                 H,
+                 a.accumulate_weights,
+                 {reserve.q_n, H},
+                 a.grad_bias_hh + 2 * H,
+                 workspace.sums,
+                 workspace.sums_bytes},
+                stream);
 }
 
 }  // namespace seqvae::cuda

@@ -1,17 +1,19 @@
 // The gradient of a GRU's recurrence in one kernel for all steps, each sequence from its own last
-// step on: the mirror of gru_cluster.cu, with the columns of the recurrent weights in registers.
+// step on: the mirror of gru_cluster.cu. A CTA keeps the columns of R^T that its own gates'
+// gradients multiply, for all H rows, in registers as bfloat16.
 //
-//     g = grad h_t + R^T grad q_{t+1} + z_{t+1} g_{t+1}          mma.sync, R^T is A, K = 3 H
-//     grad of r, z, n before their functions, and of q            float, by their owners
-//     grad q_t (3 H values) to all CTAs                           bfloat16 (cluster_exchange.cuh)
+//     g = grad h_t + R^T grad q_{t+1} + z_{t+1} g_{t+1}
+//     grad of r, z, n before their functions, and of q            float, by the units' owners
+//     R^T grad q of this CTA's units                              mma.sync, R^T is A, K = 3 U
+//     each row's partial sum to the unit's owner                  bfloat16 (cluster_scatter.cuh)
 //
-// Eight warps share K; their partial products meet in shared memory and are added in their order.
-// Warp w finishes units 8 w .. 8 w + 7. What a step reads is asked for kAhead steps before. A carry
-// that began at h0, at a sequence's start or at a reset, hands its gradient to h0.
-// Floor: as forward, three times the exchanged bytes; 24 bytes read and 20 written a unit.
-// Hazards: as forward; gradients are written where the gates stood, kAhead steps after those were
-// asked for.
-#include "kernels/recurrence/cluster_exchange.cuh"
+// Eight warps share the H rows. Warp w finishes units 8 w .. 8 w + 7 of the CTA's. What a step
+// reads is asked for kAhead steps before. A carry that began at h0, at a sequence's start or at a
+// reset, hands its gradient to h0. Floor: as forward; 24 bytes read and 20 written a unit. Hazards:
+// one __syncthreads a step, between the last write of grad q and its first read; grad q has two
+// buffers, since a warp may be a step ahead of another's reads. Gradients are written where the
+// gates stood, kAhead steps after those were asked for.
+#include "kernels/recurrence/cluster_scatter.cuh"
 #include "kernels/recurrence/gru_loop.hpp"
 #include "kernels/recurrence/gru_memory.hpp"
 #include "kernels/recurrence/sequence.cuh"
@@ -25,22 +27,22 @@ enum Read { kR, kZ, kN, kQ, kGradH, kPrevious, kReads };
 
 template <int kCluster, int kUnits>
 struct Tile {
-  static constexpr int hidden = kCluster * kUnits;    // H, padded
-  static constexpr int tiles_m = (kUnits + 15) / 16;  // of one CTA's units
-  static constexpr int tiles_k = 3 * hidden / 16 / kClusterWarps;
-  static_assert(kUnits % 8 == 0 && kUnits <= 64);
-  static_assert(tiles_k * 16 * kClusterWarps == 3 * hidden);
+  static constexpr int hidden = kCluster * kUnits;             // H, padded
+  static constexpr int tiles_m = hidden / 16 / kClusterWarps;  // of one warp
+  static constexpr int tiles_k = (3 * kUnits + 15) / 16;       // of one CTA's gates
+  static_assert(kUnits % 8 == 0 && kUnits <= 64 && tiles_m * 16 * kClusterWarps == hidden);
 
   struct Shared {
-    ExchangeBuffers<3 * hidden, 3> exchange;
-    float partial[kClusterWarps][16 * tiles_m][kSequences];
+    ScatterBuffers<kCluster, kUnits, tiles_m> scatter;
+    // [buffer][octet of gates' units][sequence][two units]: what ldmatrix wants for B
+    alignas(16) unsigned grad_q[2][2 * tiles_k][kSequences][4];
     float read[kAhead][2 * kReads][kClusterThreads];  // [step][sequence of the thread, what]
     int row[kRing][kSequences];  // of step i at [i % kRing]; -1 past the sequence's beginning
   };
 };
 
 /// The fragments of R^T in the order of the registers that they become: [CTA][warp][m][k][lane]. A
-/// row is one of the CTA's units, K goes gate by gate; zeros beyond H.
+/// row is a unit, a CTA's K goes gate by gate over its own; zeros beyond H.
 template <int kCluster, int kUnits>
 __global__ void __launch_bounds__(kClusterThreads)
     arrange_columns(const float* weight_hh, int H, uint4* fragments) {
@@ -50,11 +52,10 @@ __global__ void __launch_bounds__(kClusterThreads)
   const int m = i / kWarpSize / T::tiles_k % T::tiles_m;
   const int warp = i / kWarpSize / T::tiles_k / T::tiles_m % kClusterWarps;
   const int rank = i / kWarpSize / T::tiles_k / T::tiles_m / kClusterWarps;
-  fragments[i] = fragment_of(m * 16, (warp * T::tiles_k + k) * 16, lane, [&](int row, int column) {
-    const int gate = column / T::hidden, from = column % T::hidden, unit = rank * kUnits + row;
-    return row < kUnits && unit < H && from < H
-               ? weight_hh[(std::int64_t{gate} * H + from) * H + unit]
-               : 0.0f;
+  fragments[i] = fragment_of((warp * T::tiles_m + m) * 16, k * 16, lane, [&](int row, int column) {
+    const int gate = column / kUnits, from = rank * kUnits + column % kUnits;
+    return gate < 3 && from < H && row < H ? weight_hh[(std::int64_t{gate} * H + from) * H + row]
+                                           : 0.0f;
   });
 }
 
@@ -85,8 +86,11 @@ __global__ void __launch_bounds__(kClusterThreads, 1)
   for (int i = 0; i < kAhead * 2 * kReads; ++i) {  // what is not asked for is 0
     shared.read[i / (2 * kReads)][i % (2 * kReads)][thread] = 0.0f;
   }
-  const Exchange<kCluster, 3 * T::hidden, 3> exchange(shared.exchange);
-  exchange.begin();
+  for (int i = thread; i < 2 * 2 * T::tiles_k * kSequences * 4; i += kClusterThreads) {
+    (&shared.grad_q[0][0][0][0])[i] = 0;  // where K is padded it stays
+  }
+  const Scatter<kCluster, kUnits, T::tiles_m> scatter(shared.scatter);
+  scatter.begin();
 
   // What a finishing thread owns: one unit of two sequences.
   const int own_unit = warp * 8 + lane / 4, unit = rank * kUnits + own_unit, pair = lane % 4 * 2;
@@ -120,14 +124,59 @@ __global__ void __launch_bounds__(kClusterThreads, 1)
         passed[s] = a.grad_h_final[first + pair + s][unit];
       }
     }
-    exchange.send(0, rank * kUnits + warp * 8, {});
   }
 
   // Step `steps` only brings the last gradients of h0 home.
   for (int i = 0; i <= steps; ++i) {
     const int coming = thread < kSequences ? row_at(i + kAhead + 2) : 0;
-    exchange.wait(i);
-    const SharedAddress b_at = exchange.fragments(i, warp * T::tiles_k * 16);
+    float grad[2][3], grad_q[2][3];
+    int row[2] = {-1, -1};
+    if (finishes) {
+      float carried[2] = {passed[0], passed[1]};  // gradient of the carry out of this step
+      if (i > 0) scatter.add(i, carried);
+      cp_async_wait<kAhead - 1>();
+      // Almost without a branch, so that the two sequences are under way side by side.
+#pragma unroll
+      for (int s = 0; s < 2; ++s) {
+        row[s] = exists ? shared.row[i % kRing][pair + s] : -1;
+        const bool takes = row[s] >= 0;
+        of_start[s] += begins[s] || !takes ? carried[s] : 0.0f;
+        carried[s] = begins[s] ? 0.0f : carried[s];
+        const auto read = [&](Read what) -> float& {
+          return shared.read[i % kAhead][kReads * s + what][thread];
+        };
+        const int previous = shared.row[(i + 1) % kRing][pair + s];
+        begins[s] = takes && (previous < 0 ||
+                              (a.reset != nullptr && a.reset[a.reverse ? previous : row[s]] != 0));
+        if (begins[s]) read(kPrevious) = a.h0 ? a.h0[first + pair + s][unit] : 0.0f;
+        const float r = read(kR), z = read(kZ), n = read(kN);
+        const float g = carried[s] + read(kGradH);
+        grad[s][2] = g * (1.0f - z) * (1.0f - n) * (1.0f + n);
+        grad[s][1] = g * (read(kPrevious) - n) * z * (1.0f - z);
+        grad[s][0] = grad[s][2] * read(kQ) * r * (1.0f - r);
+        grad_q[s][0] = takes ? grad[s][0] : 0.0f;
+        grad_q[s][1] = takes ? grad[s][1] : 0.0f;
+        grad_q[s][2] = takes ? grad[s][2] * r : 0.0f;
+        passed[s] = takes ? g * z : 0.0f;
+      }
+#pragma unroll
+      for (int g = 0; g < 3; ++g) {
+#pragma unroll
+        for (int s = 0; s < 2; ++s) {
+          const float above = __shfl_down_sync(kFullMask, grad_q[s][g], 4);  // the next unit's
+          if (lane % 8 < 4) {
+            shared.grad_q[i & 1][g * (kUnits / 8) + warp][pair + s][lane / 8] =
+                pack_bf16(grad_q[s][g], above);
+          }
+        }
+      }
+    }
+    if (i == steps) break;
+    if (thread < kSequences) shared.row[(i + kAhead + 2) % kRing][thread] = coming;
+    __syncthreads();
+
+    const SharedAddress b_at =
+        shared_address(&shared.grad_q[i & 1][0][0][0]) + static_cast<unsigned>(lane) * 16;
     float c[T::tiles_m][4] = {};
 #pragma unroll
     for (int k = 0; k < T::tiles_k; k += 2) {
@@ -147,56 +196,9 @@ __global__ void __launch_bounds__(kClusterThreads, 1)
         }
       }
     }
-#pragma unroll
-    for (int m = 0; m < T::tiles_m; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        *reinterpret_cast<float2*>(&shared.partial[warp][m * 16 + lane / 4 + 8 * half][pair]) =
-            make_float2(c[m][2 * half], c[m][2 * half + 1]);
-      }
-    }
-    if (thread < kSequences) shared.row[(i + kAhead + 2) % kRing][thread] = coming;
-    if (finishes) cp_async_wait<kAhead - 1>();
-    __syncthreads();
+    scatter.send(i + 1, c);
     if (!finishes) continue;
-
-    float carried[2] = {passed[0], passed[1]};  // gradient of the carry out of this step
-#pragma unroll
-    for (int w = 0; w < kClusterWarps; ++w) {
-      const float2 p = *reinterpret_cast<const float2*>(&shared.partial[w][own_unit][pair]);
-      carried[0] += p.x, carried[1] += p.y;
-    }
-    // Almost without a branch, so that the two sequences are under way side by side.
-    float grad[2][3], grad_q[2][3], h_previous[2];
-    int row[2];
-#pragma unroll
-    for (int s = 0; s < 2; ++s) {
-      row[s] = exists ? shared.row[i % kRing][pair + s] : -1;
-      const bool takes = row[s] >= 0;
-      of_start[s] += begins[s] || !takes ? carried[s] : 0.0f;
-      carried[s] = begins[s] ? 0.0f : carried[s];
-      const auto read = [&](Read what) {
-        return shared.read[i % kAhead][kReads * s + what][thread];
-      };
-      const int previous = shared.row[(i + 1) % kRing][pair + s];
-      begins[s] = takes && (previous < 0 ||
-                            (a.reset != nullptr && a.reset[a.reverse ? previous : row[s]] != 0));
-      h_previous[s] = read(kPrevious);
-      if (begins[s]) h_previous[s] = a.h0 ? a.h0[first + pair + s][unit] : 0.0f;
-      const float r = read(kR), z = read(kZ), n = read(kN);
-      const float g = carried[s] + read(kGradH);
-      grad[s][2] = g * (1.0f - z) * (1.0f - n) * (1.0f + n);
-      grad[s][1] = g * (h_previous[s] - n) * z * (1.0f - z);
-      grad[s][0] = grad[s][2] * read(kQ) * r * (1.0f - r);
-      grad_q[s][0] = takes ? grad[s][0] : 0.0f;
-      grad_q[s][1] = takes ? grad[s][1] : 0.0f;
-      grad_q[s][2] = takes ? grad[s][2] * r : 0.0f;
-      passed[s] = takes ? g * z : 0.0f;
-    }
-    if (i == steps) continue;
-    exchange.send(i + 1, rank * kUnits + warp * 8, grad_q);
-    // From here on nothing is on the way of the next step.
-    ask_for(i + kAhead);
+      // From here on nothing is on the way of the next step.
 #pragma unroll
     for (int s = 0; s < 2; ++s) {
       if (row[s] < 0) continue;
@@ -205,9 +207,11 @@ __global__ void __launch_bounds__(kClusterThreads, 1)
       for (int g = 0; g < 3; ++g) a.gates[at + g * H] = grad[s][g];
       const unsigned at_unit = index_of(row[s], H, unit);
       a.q_n[at_unit] = grad_q[s][2];
-      a.h_previous[at_unit] = h_previous[s];
+      a.h_previous[at_unit] = shared.read[i % kAhead][kReads * s + kPrevious][thread];
     }
+    ask_for(i + kAhead);  // where that stood
   }
+  __syncthreads();  // all that was sent here is in, and a finishing warp has seen it
   if (!exists) return;
   for (int s = 0; s < 2; ++s) {
     const int b = first + pair + s;

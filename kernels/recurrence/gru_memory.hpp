@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <iterator>
 
+#include "kernels/recurrence/recurrence_memory.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/gru.hpp"
 
@@ -24,29 +25,12 @@ inline GruCluster gru_cluster(std::int64_t H) {
   return kGruClusters[std::size(kGruClusters) - 1];
 }
 
-/// Of its recurrent weights in bfloat16, for forward and backward alike: the gates' rows of a CTA
-/// are padded to 32, its columns to 16.
+/// Of its recurrent weights in bfloat16, for forward and backward alike: a CTA's 3 U rows or
+/// columns padded to 32, by all units.
 inline std::size_t gru_fragments_bytes(std::int64_t H) {
   const auto [ctas, units] = gru_cluster(H);
-  const int rows = std::max((3 * units + 31) / 32 * 32, (units + 15) / 16 * 16 * 3);
-  return static_cast<std::size_t>(rows) * ctas * units * ctas * 2;
+  return static_cast<std::size_t>((3 * units + 31) / 32 * 32) * ctas * units * ctas * 2;
 }
-
-/// Deals out 64-byte aligned arrays of floats from a block of memory; over null it only counts.
-class FloatArrays {
- public:
-  explicit FloatArrays(void* memory) : base_(static_cast<std::byte*>(memory)) {}
-  float* take(std::int64_t count) {
-    std::byte* at = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += (static_cast<std::size_t>(count) * sizeof(float) + 63) / 64 * 64;
-    return reinterpret_cast<float*>(at);
-  }
-  std::size_t used() const { return used_; }
-
- private:
-  std::byte* base_;
-  std::size_t used_ = 0;
-};
 
 /// From forward to backward: r, z, n and q_n = R_n h + b_n.
 struct GruReserve {
@@ -83,6 +67,7 @@ struct GruBackwardWorkspace {
   float *grad_q, *carry;  // [B][3 H], [B][H]  step by step
   void* fragments;        // in a cluster
   float* x;               // [rows][D]  without what padding holds, where there is padding
+  float* grad_bias;       // [3 H]  what both biases of r and z have
   void* sums;             // of the weight gradients
   std::size_t bytes, sums_bytes;
 
@@ -95,11 +80,11 @@ struct GruBackwardWorkspace {
     carry = arrays.take(B * a.H);
     fragments = arrays.take(static_cast<std::int64_t>(gru_fragments_bytes(a.H) / sizeof(float)));
     x = a.layout.lengths != nullptr ? arrays.take(rows * a.D) : nullptr;
-    sums_bytes = 0;
-    for (const std::int64_t N : {a.H, 2 * a.H, 3 * a.H}) {
-      sums_bytes = std::max(sums_bytes, dense_weight_gradient_workspace_bytes(rows, N));
-    }
-    sums = arrays.take(static_cast<std::int64_t>(sums_bytes / sizeof(float)));
+    grad_bias = arrays.take(3 * a.H);
+    sums_bytes = std::max({dense_weight_gradient_workspace_bytes(rows, 3 * a.H, a.D),
+                           dense_weight_gradient_workspace_bytes(rows, 2 * a.H, a.H),
+                           dense_weight_gradient_workspace_bytes(rows, a.H, a.H)});
+    sums = arrays.take(static_cast<std::int64_t>((sums_bytes + 3) / sizeof(float)));
     bytes = arrays.used();
   }
 };

@@ -34,6 +34,9 @@ BUDGETS = {
     "dropout/drop_rows": 32,
     "normalization/normalize_gradients": 64,
     "normalization/normalize_rows": 48,
+    "dense/add_slices": 48,
+    "dense/multiply": 72,
+    "gru/clear_spare_rows": 32,
     "gru/copy_valid_rows": 32,
     "gru_cluster/arrange_rows": 40,
     "gru_cluster_backward/arrange_columns": 40,
@@ -41,6 +44,13 @@ BUDGETS = {
     "gru_steps/begin_gradients": 40,
     "gru_steps/step": 40,
     "gru_steps/step_gradients": 40,
+    "lstm/prepare_rows": 32,
+    "lstm_cluster/arrange_rows": 40,
+    "lstm_cluster_backward/arrange_columns": 40,
+    "lstm_steps/begin_carry": 40,
+    "lstm_steps/begin_gradients": 40,
+    "lstm_steps/step": 40,
+    "lstm_steps/step_gradients": 40,
     "adamw/square_sums": 40,
     "adamw/update_quads": 64,
     "log_mean_exp/log_mean_exp_gradients": 64,
@@ -80,11 +90,13 @@ BUDGETS = {
 }
 
 # One block a multiprocessor of 256 threads, whose registers hold the recurrent weights: 255 each.
-IN_CLUSTER = ("gru_cluster/gru_steps", "gru_cluster_backward/gru_gradients")
+IN_CLUSTER = ("gru_cluster/gru_steps", "gru_cluster_backward/gru_gradients",
+              "lstm_cluster/lstm_steps", "lstm_cluster_backward/lstm_gradients")
 BUDGETS |= {name: 255 for name in IN_CLUSTER}
 
 # A thread of these takes one column, unit, or element of a small matrix at a time.
-BY_ELEMENT = ("sums/", "matrix_product/", "gru_steps/", "gru_cluster")
+BY_ELEMENT = ("sums/", "matrix_product/", "gru/clear_spare_rows", "gru_steps/", "gru_cluster",
+              "lstm_steps/", "lstm_cluster")
 
 # Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
 MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS if not name.startswith(BY_ELEMENT)}

@@ -72,8 +72,9 @@ void expect_dense(const Case& c) {
       });
 }
 
-constexpr std::int64_t kSizes[][3] = {{1, 1, 1},   {3, 5, 7},    {1, 9, 4},     {17, 1, 3},
-                                      {2, 24, 16}, {40, 33, 65}, {129, 96, 100}};
+constexpr std::int64_t kSizes[][3] = {{1, 1, 1},      {3, 5, 7},   {1, 9, 4},
+                                      {17, 1, 3},     {2, 24, 16}, {40, 33, 65},
+                                      {129, 96, 100}, {65, 5, 7},  {70, 33, 20}};
 
 class CudaDense : public testing::TestWithParam<std::tuple<bool, bool, int>> {};
 
@@ -81,6 +82,16 @@ TEST_P(CudaDense, HasItsParity) {
   const auto [transposed, bias, addend] = GetParam();
   for (const auto& [M, N, K] : kSizes) {
     expect_dense({M, N, K, transposed, bias, static_cast<Addend>(addend)});
+  }
+}
+
+// Of few rows: more than one chunk of K, and every number of slices of it.
+TEST(CudaDense, OfFewRowsAndManyColumnsHasItsParity) {
+  for (const bool transposed : {false, true}) {
+    expect_dense({20, 37, 300, transposed, true, Addend::y, Activation::tanh});
+    expect_dense({64, 18, 260, transposed, false, Addend::other});
+    expect_dense({5, 3, 513, transposed, true, Addend::one_row, Activation::identity, {1, 2}});
+    expect_dense({1, 40, 600, transposed});
   }
 }
 
@@ -124,10 +135,13 @@ TEST(CudaDenseActivation, ReluLetsNaNThrough) {
   DenseArgs<float> a;
   a.M = 4, a.x = rows.view(), a.W = {W.view().data, 3, 5, 3}, a.y = y.view();
   a.activation = Activation::relu;
-  cuda::dense(a, Stream());
-  const Matrix<float> read = y.read();
-  for (std::int64_t r = 0; r < 4; ++r) {
-    for (std::int64_t n = 0; n < 5; ++n) EXPECT_EQ(std::isnan(read(r, n)), r == 1) << r;
+  for (const Precision precision : {Precision::float32, Precision::bfloat16}) {
+    a.precision = precision;
+    cuda::dense(a, Stream());
+    const Matrix<float> read = y.read();
+    for (std::int64_t r = 0; r < 4; ++r) {
+      for (std::int64_t n = 0; n < 5; ++n) EXPECT_EQ(std::isnan(read(r, n)), r == 1) << r;
+    }
   }
 }
 
@@ -174,6 +188,7 @@ TEST(CudaDense, NamesArgumentValueAndRule) {
   const auto expect = [&](auto change, const char* message) {
     DenseArgs<float> args;
     args.M = 2, args.x = x.view(), args.W = {W.view().data, 4, 3, 4}, args.y = y.view();
+    args.precision = Precision::bfloat16;  // few rows in float are not cuBLASLt's
     change(args);
     EXPECT_THAT([&] { cuda::dense(args, Stream()); },
                 testing::ThrowsMessage<InvalidArgument>("dense: " + std::string(message)));
@@ -218,11 +233,13 @@ TEST_P(CudaDenseWeightGradient, HasItsParity) {
                                        {129, 96, 100},
                                        {129, 20, 12, {2, 2}},
                                        {129, 20, 12, {3, 1}},
-                                       {1100, 9, 4}}) {
+                                       {1100, 9, 4},
+                                       {1100, 70, 6, {1, 2}},
+                                       {1536, 8, 12}}) {
     SCOPED_TRACE(fmt::format("M {} N {} K {} offset {} gap {}", M, N, K, place.offset, place.gap));
-    const std::size_t bytes = cuda::dense_weight_gradient_workspace_bytes(M, N);
-    EXPECT_EQ(bytes > 0, M > 4096);
-    const DeviceArray<double> workspace(bytes / sizeof(double));
+    const std::size_t bytes = cuda::dense_weight_gradient_workspace_bytes(M, N, K);
+    EXPECT_EQ(bytes > 0, M >= 1024);
+    const DeviceArray<float> workspace(bytes / sizeof(float));
     const Problem problem{
         inputs_of(normals(M, N, 1), normals(M, K, 2), normals(N, K, 3), normals(1, N, 4)),
         {{N, K}, {1, N}},
@@ -254,13 +271,11 @@ INSTANTIATE_TEST_SUITE_P(Modes, CudaDenseWeightGradient, testing::Bool(), [](con
   return info.param ? "accumulating" : "overwriting";
 });
 
-TEST(CudaDenseWeightGradient, WantsItsWorkspaceForTheBiasAlone) {
+TEST(CudaDenseWeightGradient, WantsItsWorkspace) {
   const DeviceMatrix grad_y = std::move(DeviceMatrix(5000, 3, {}).write(normals(5000, 3, 1)));
   const DeviceMatrix x = std::move(DeviceMatrix(5000, 2, {}).write(normals(5000, 2, 2)));
   const DeviceMatrix grad_W(3, 2, {}), grad_bias(1, 3, {});
   DenseWeightGradientArgs<float> args{5000, 3, 2, grad_y.view(), x.view(), false, grad_W.view()};
-  cuda::dense_weight_gradient(args, Stream());
-  grad_W.read();
   const DeviceArray<double> workspace(64);
   const auto expect = [&](const std::string& message) {
     EXPECT_THAT(
@@ -271,7 +286,7 @@ TEST(CudaDenseWeightGradient, WantsItsWorkspaceForTheBiasAlone) {
   expect(" is null, must point to memory");
   args.workspace = workspace.data();
   expect(fmt::format("_bytes = 0, must be >= {}",
-                     cuda::dense_weight_gradient_workspace_bytes(5000, 3)));
+                     cuda::dense_weight_gradient_workspace_bytes(5000, 3, 2)));
 }
 
 #if defined(SEQVAE_EMULATED)
@@ -282,6 +297,7 @@ TEST(CudaDense, IsWatchedByTheEmulator) {
   const DeviceMatrix W(3, 4, {}), y(2, 3, {});  // W was never written
   DenseArgs<float> args;
   args.M = 2, args.x = x.view(), args.W = {W.view().data, 4, 3, 4}, args.y = y.view();
+  args.precision = Precision::bfloat16;  // few rows in float are not cuBLASLt's
   const auto fault = [&] {
     emulation::take_reports();
     EXPECT_THROW(cuda::dense(args, Stream()), CudaError);
@@ -300,7 +316,8 @@ TEST(CudaDense, IsWatchedByTheEmulator) {
 }
 
 TEST(CudaDense, IsOneLaunchUnlessItMustBeMore) {
-  const auto launches = [](bool bias, bool one_row, Activation activation) {
+  Precision precision = Precision::bfloat16;
+  const auto launches = [&](bool bias, bool one_row, Activation activation) {
     const DeviceMatrix x = std::move(DeviceMatrix(2, 4, {}).write(normals(2, 4, 1)));
     const DeviceMatrix W = std::move(DeviceMatrix(3, 4, {}).write(normals(3, 4, 2)));
     const DeviceMatrix row = std::move(DeviceMatrix(1, 3, {}).write(normals(1, 3, 3)));
@@ -309,7 +326,7 @@ TEST(CudaDense, IsOneLaunchUnlessItMustBeMore) {
     a.M = 2, a.x = x.view(), a.W = {W.view().data, 4, 3, 4}, a.y = y.view();
     if (bias) a.bias = row.view().data;
     if (one_row) a.addend = {row.view().data, 0};
-    a.activation = activation;
+    a.activation = activation, a.precision = precision;
     emulation::take_traffic();
     cuda::dense(a, Stream());
     return emulation::take_traffic().size();
@@ -319,6 +336,8 @@ TEST(CudaDense, IsOneLaunchUnlessItMustBeMore) {
   EXPECT_EQ(launches(false, true, Activation::identity), 1u);
   EXPECT_EQ(launches(true, true, Activation::identity), 2u);
   EXPECT_EQ(launches(true, false, Activation::relu), 2u);
+  precision = Precision::float32;  // of few rows
+  EXPECT_EQ(launches(true, true, Activation::relu), 1u);
 }
 
 TEST(CudaDense, IsRefusedByTheEmulatorWhereCublasWould) {

@@ -1,53 +1,56 @@
-// The GRU on CUDA against its CPU twins, forward and backward: step by step in float, and in a
-// cluster's one kernel with weights in bfloat16.
+// The GRU and the LSTM on CUDA against their CPU twins, forward and backward: step by step in
+// float, and in a cluster's one kernel with weights in bfloat16.
 #include <fmt/format.h>
 
-#include "seqvae/kernels/gru.hpp"
 #include "tests/kernels/cuda_parity.hpp"
 #include "tests/kernels/recurrence_problem.hpp"
 
 namespace seqvae::test {
 namespace {
 
-template <class Real>
-using GruProblem = RecurrenceProblem<Real, false>;
 using Values = std::vector<float>;
 
 /// What a call gives, by name.
 using Results = std::vector<std::pair<const char*, Values>>;
 
-template <class Real>
-Results results_of(const GruProblem<Real>& p) {
+template <class Real, bool kLstm>
+Results results_of(const RecurrenceProblem<Real, kLstm>& p) {
   const auto floats = [](const std::vector<Real>& v) { return Values(v.begin(), v.end()); };
-  return {{"h", floats(p.h)},
-          {"h_final", floats(p.h_final)},
-          {"grad_x", floats(p.grad_x)},
-          {"grad_h0", floats(p.grad_h0)},
-          {"grad_weight_ih", floats(p.grad_weight_ih)},
-          {"grad_weight_hh", floats(p.grad_weight_hh)},
-          {"grad_bias_ih", floats(p.grad_bias_ih)},
-          {"grad_bias_hh", floats(p.grad_bias_hh)}};
+  Results results{{"h", floats(p.h)},
+                  {"h_final", floats(p.h_final)},
+                  {"grad_x", floats(p.grad_x)},
+                  {"grad_h0", floats(p.grad_h0)},
+                  {"grad_weight_ih", floats(p.grad_weight_ih)},
+                  {"grad_weight_hh", floats(p.grad_weight_hh)},
+                  {"grad_bias_ih", floats(p.grad_bias_ih)},
+                  {"grad_bias_hh", floats(p.grad_bias_hh)}};
+  if (!kLstm) return results;
+  results.emplace_back("c_final", floats(p.c_final));
+  results.emplace_back("grad_c0", floats(p.grad_c0));
+  return results;
 }
 
 struct Case {
   RecurrenceShape shape;
   std::vector<std::int32_t> offsets = {};  ///< set: packed
-  bool starts = true;                      ///< h0 is given
-  std::int64_t rows() const { return offsets.empty() ? shape.T * shape.B : offsets.back(); }
+  bool starts = true;                      ///< h0 is given, and c0
+  std::int64_t spare = 0;                  ///< packed: rows past the last
+  std::int64_t rows() const { return offsets.empty() ? shape.T * shape.B : offsets.back() + spare; }
 };
 
-template <class Real>
-GruProblem<Real> problem_of(const Case& c) {
-  GruProblem<Real> problem(c.shape, c.rows());
+template <class Real, bool kLstm>
+RecurrenceProblem<Real, kLstm> problem_of(const Case& c) {
+  RecurrenceProblem<Real, kLstm> problem(c.shape, c.rows());
   problem.offsets = c.offsets;
-  if (!c.starts) problem.h0.clear();
+  if (!c.starts) problem.h0.clear(), problem.c0.clear();
+  std::fill(problem.grad_h.end() - c.spare * c.shape.H, problem.grad_h.end(), std::nanf(""));
   return problem;
 }
 
-/// Device memory that starts as NaN.
+/// Device memory that starts as one number.
 class Output {
  public:
-  explicit Output(std::size_t count) : memory_(Values(count, std::nanf(""))) {}
+  explicit Output(std::size_t count, float start = std::nanf("")) : memory_(Values(count, start)) {}
   float* data() const { return memory_.data(); }
   Values read() const { return memory_.read(); }
 
@@ -55,53 +58,79 @@ class Output {
   DeviceArray<float> memory_;
 };
 
-Results on_cuda(const Case& c, Precision precision, How how = How::direct) {
-  const GruProblem<float> p = problem_of<float>(c);
+/// The cells' contracts under one name each.
+std::size_t reserve_bytes(const GruArgs<float>& a) { return cuda::gru_reserve_bytes(a); }
+std::size_t reserve_bytes(const LstmArgs<float>& a) { return cuda::lstm_reserve_bytes(a); }
+std::size_t workspace_bytes(const GruArgs<float>& a) { return cuda::gru_workspace_bytes(a); }
+std::size_t workspace_bytes(const LstmArgs<float>& a) { return cuda::lstm_workspace_bytes(a); }
+std::size_t workspace_bytes(const GruBackwardArgs<float>& a) {
+  return cuda::gru_backward_workspace_bytes(a);
+}
+std::size_t workspace_bytes(const LstmBackwardArgs<float>& a) {
+  return cuda::lstm_backward_workspace_bytes(a);
+}
+void run(const GruArgs<float>& a, Stream stream) { cuda::gru(a, stream); }
+void run(const LstmArgs<float>& a, Stream stream) { cuda::lstm(a, stream); }
+void run(const GruBackwardArgs<float>& a, Stream stream) { cuda::gru_backward(a, stream); }
+void run(const LstmBackwardArgs<float>& a, Stream stream) { cuda::lstm_backward(a, stream); }
+
+/// \p add_to: not NaN: what the gradients are added to.
+template <bool kLstm>
+Results on_cuda(const Case& c, Precision precision, How how = How::direct,
+                float add_to = std::nanf("")) {
+  using CellProblem = RecurrenceProblem<float, kLstm>;
+  const CellProblem p = problem_of<float, kLstm>(c);
   const RecurrenceShape& s = c.shape;
   const auto D = static_cast<std::size_t>(s.D), H = static_cast<std::size_t>(s.H);
   const auto R = static_cast<std::size_t>(p.R), B = static_cast<std::size_t>(s.B);
+  const auto G = static_cast<std::size_t>(p.G);
   const DeviceArray<std::int32_t> lengths(s.lengths), offsets(c.offsets);
   const DeviceArray<std::uint8_t> reset(s.reset);
   const DeviceArray<float> x(p.x), weight_ih(p.weight_ih), weight_hh(p.weight_hh);
-  const DeviceArray<float> bias_ih(p.bias_ih), bias_hh(p.bias_hh), h0(p.h0);
+  const DeviceArray<float> bias_ih(p.bias_ih), bias_hh(p.bias_hh), h0(p.h0), c0(p.c0);
   const DeviceArray<float> grad_h(p.grad_h), grad_h_final(p.grad_h_final);
-  const Output h(R * H), h_final(B * H), grad_x(R * D), grad_h0(B * H), grad_weight_ih(3 * H * D);
-  const Output grad_weight_hh(3 * H * H), grad_bias_ih(3 * H), grad_bias_hh(3 * H);
+  const DeviceArray<float> grad_c_final(p.grad_c_final);
+  const Output h(R * H), h_final(B * H), c_final(B * H);
+  const Output grad_x(R * D, add_to), grad_h0(B * H, add_to), grad_c0(B * H, add_to);
+  const Output grad_weight_ih(G * D, add_to), grad_weight_hh(G * H, add_to);
+  const Output grad_bias_ih(G, add_to), grad_bias_hh(G, add_to);
 
   const auto set_common = [&](auto& a) {
     a.layout.T = s.T, a.layout.B = s.B, a.layout.capacity = c.offsets.empty() ? 0 : p.R;
     a.layout.lengths = lengths.data(), a.layout.offsets = offsets.data();
     a.D = s.D, a.H = s.H, a.reverse = s.reverse, a.precision = precision;
     a.x = {x.data(), s.D}, a.h0 = {h0.data(), s.H};
+    if constexpr (kLstm) a.c0 = {c0.data(), s.H};
     a.weight_ih = weight_ih.data(), a.weight_hh = weight_hh.data(), a.reset = reset.data();
     a.h = {h.data(), s.H};
   };
-  GruArgs<float> forward;
+  typename CellProblem::Args forward;
   set_common(forward);
   forward.bias_ih = bias_ih.data(), forward.bias_hh = bias_hh.data();
   forward.h_final = {h_final.data(), s.H};
-  const DeviceArray<float> reserve(cuda::gru_reserve_bytes(forward) / sizeof(float));
-  forward.reserve = reserve.data(), forward.reserve_bytes = cuda::gru_reserve_bytes(forward);
-  const DeviceArray<float> workspace(cuda::gru_workspace_bytes(forward) / sizeof(float));
-  forward.workspace = workspace.data();
-  forward.workspace_bytes = cuda::gru_workspace_bytes(forward);
+  if constexpr (kLstm) forward.c_final = {c_final.data(), s.H};
+  const DeviceArray<float> reserve(reserve_bytes(forward) / sizeof(float));
+  forward.reserve = reserve.data(), forward.reserve_bytes = reserve_bytes(forward);
+  const DeviceArray<float> workspace(workspace_bytes(forward) / sizeof(float));
+  forward.workspace = workspace.data(), forward.workspace_bytes = workspace_bytes(forward);
 
-  GruBackwardArgs<float> backward;
+  typename CellProblem::BackwardArgs backward;
   set_common(backward);
+  backward.accumulate_inputs = backward.accumulate_weights = !std::isnan(add_to);
   backward.reserve = reserve.data(), backward.reserve_bytes = forward.reserve_bytes;
   backward.grad_h = {grad_h.data(), s.H}, backward.grad_h_final = {grad_h_final.data(), s.H};
   backward.grad_x = {grad_x.data(), s.D}, backward.grad_h0 = {grad_h0.data(), s.H};
+  if constexpr (kLstm) {
+    backward.grad_c_final = {grad_c_final.data(), s.H}, backward.grad_c0 = {grad_c0.data(), s.H};
+  }
   backward.grad_weight_ih = grad_weight_ih.data();
   backward.grad_weight_hh = grad_weight_hh.data();
   backward.grad_bias_ih = grad_bias_ih.data(), backward.grad_bias_hh = grad_bias_hh.data();
-  const std::size_t more = cuda::gru_backward_workspace_bytes(backward);
+  const std::size_t more = workspace_bytes(backward);
   const DeviceArray<float> backward_workspace(more / sizeof(float));
   backward.workspace = backward_workspace.data(), backward.workspace_bytes = more;
 
-  const auto enqueue = [&](Stream stream) {
-    cuda::gru(forward, stream);
-    cuda::gru_backward(backward, stream);
-  };
+  const auto enqueue = [&](Stream stream) { run(forward, stream), run(backward, stream); };
   if (how == How::direct) {
     enqueue(Stream());
     cuda::synchronize(Stream());
@@ -115,14 +144,18 @@ Results on_cuda(const Case& c, Precision precision, How how = How::direct) {
     }
     cuda::destroy_stream(stream);
   }
-  return {{"h", h.read()},
-          {"h_final", h_final.read()},
-          {"grad_x", grad_x.read()},
-          {"grad_h0", grad_h0.read()},
-          {"grad_weight_ih", grad_weight_ih.read()},
-          {"grad_weight_hh", grad_weight_hh.read()},
-          {"grad_bias_ih", grad_bias_ih.read()},
-          {"grad_bias_hh", grad_bias_hh.read()}};
+  Results results{{"h", h.read()},
+                  {"h_final", h_final.read()},
+                  {"grad_x", grad_x.read()},
+                  {"grad_h0", grad_h0.read()},
+                  {"grad_weight_ih", grad_weight_ih.read()},
+                  {"grad_weight_hh", grad_weight_hh.read()},
+                  {"grad_bias_ih", grad_bias_ih.read()},
+                  {"grad_bias_hh", grad_bias_hh.read()}};
+  if (!kLstm) return results;
+  results.emplace_back("c_final", c_final.read());
+  results.emplace_back("grad_c0", grad_c0.read());
+  return results;
 }
 
 float rounded_to_bfloat16(float x) {
@@ -130,14 +163,21 @@ float rounded_to_bfloat16(float x) {
   return std::bit_cast<float>((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000u);
 }
 
-/// ||a - b|| / ||b||; NaN where one of them is.
+/// ||a - b|| / ||b||; NaN where a is, except where b is too: what a call leaves alone.
 double distance(const Values& a, const Values& b) {
   double difference = 0, norm = 0;
   for (std::size_t i = 0; i < b.size(); ++i) {
+    if (std::isnan(b[i])) continue;
     difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
     norm += std::pow(static_cast<double>(b[i]), 2);
   }
   return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+}
+
+bool same_bits(const Values& a, const Values& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
+    return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
+  });
 }
 
 std::vector<std::uint8_t> resets(std::int64_t rows) {
@@ -158,31 +198,28 @@ const Case kCases[] = {
     {{0, 4, 3, 5}},
 };
 
-class CudaGru : public testing::TestWithParam<std::size_t> {
- protected:
-  const Case& problem() const { return kCases[GetParam()]; }
-};
-INSTANTIATE_TEST_SUITE_P(Cases, CudaGru, testing::Range<std::size_t>(0, std::size(kCases)));
-
-TEST_P(CudaGru, InFloatErrsAtMostTwiceAsMuchAsTheCpu) {
-  auto oracle = problem_of<double>(problem());
-  auto plain = problem_of<float>(problem());
+template <bool kLstm>
+void expect_float_errs_at_most_twice_as_much(const Case& c) {
+  auto oracle = problem_of<double, kLstm>(c);
+  auto plain = problem_of<float, kLstm>(c);
   oracle.run(), plain.run();
   const Results expected = results_of(oracle), cpu = results_of(plain);
-  const Results actual = on_cuda(problem(), Precision::float32);
+  const Results actual = on_cuda<kLstm>(c, Precision::float32);
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const double bound =
         2 * distance(cpu[i].second, expected[i].second) + std::numeric_limits<float>::epsilon();
     EXPECT_LE(distance(actual[i].second, expected[i].second), bound) << expected[i].first;
   }
-  const Results again = on_cuda(problem(), Precision::float32, How::captured);
+  const Results again = on_cuda<kLstm>(c, Precision::float32, How::captured);
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_EQ(again[i].second, actual[i].second) << expected[i].first << " from a graph";
+    EXPECT_TRUE(same_bits(again[i].second, actual[i].second))
+        << expected[i].first << " from a graph";
   }
 }
 
+template <bool kLstm>
 void expect_near_rounded(const Case& c, const Results& actual) {
-  auto oracle = problem_of<double>(c);
+  auto oracle = problem_of<double, kLstm>(c);
   for (double& w : oracle.weight_hh) w = rounded_to_bfloat16(static_cast<float>(w));
   oracle.run();
   const Results expected = results_of(oracle);
@@ -191,28 +228,95 @@ void expect_near_rounded(const Case& c, const Results& actual) {
   }
 }
 
-TEST_P(CudaGru, InBfloat16IsNearDoubleOnRoundedWeights) {
-  const Results actual = on_cuda(problem(), Precision::bfloat16);
-  expect_near_rounded(problem(), actual);
+template <bool kLstm>
+void expect_bfloat16_near_double(const Case& c) {
+  const Results actual = on_cuda<kLstm>(c, Precision::bfloat16);
+  expect_near_rounded<kLstm>(c, actual);
   for_each_schedule([&] {
-    const Results again = on_cuda(problem(), Precision::bfloat16);
+    const Results again = on_cuda<kLstm>(c, Precision::bfloat16);
     for (std::size_t i = 0; i < actual.size(); ++i) {
-      EXPECT_EQ(again[i].second, actual[i].second) << actual[i].first << ", another schedule";
+      EXPECT_TRUE(same_bits(again[i].second, actual[i].second))
+          << actual[i].first << ", another schedule";
     }
   });
-  const Results again = on_cuda(problem(), Precision::bfloat16, How::captured);
+  const Results again = on_cuda<kLstm>(c, Precision::bfloat16, How::captured);
   for (std::size_t i = 0; i < actual.size(); ++i) {
-    EXPECT_EQ(again[i].second, actual[i].second) << actual[i].first << " from a graph";
+    EXPECT_TRUE(same_bits(again[i].second, actual[i].second)) << actual[i].first << " from a graph";
   }
 }
 
+class CudaRecurrence : public testing::TestWithParam<std::size_t> {
+ protected:
+  const Case& problem() const { return kCases[GetParam()]; }
+};
+class CudaGru : public CudaRecurrence {};
+class CudaLstm : public CudaRecurrence {};
+INSTANTIATE_TEST_SUITE_P(Cases, CudaGru, testing::Range<std::size_t>(0, std::size(kCases)));
+INSTANTIATE_TEST_SUITE_P(Cases, CudaLstm, testing::Range<std::size_t>(0, std::size(kCases)));
+
+TEST_P(CudaGru, InFloatErrsAtMostTwiceAsMuchAsTheCpu) {
+  expect_float_errs_at_most_twice_as_much<false>(problem());
+}
+TEST_P(CudaLstm, InFloatErrsAtMostTwiceAsMuchAsTheCpu) {
+  expect_float_errs_at_most_twice_as_much<true>(problem());
+}
+TEST_P(CudaGru, InBfloat16IsNearDoubleOnRoundedWeights) {
+  expect_bfloat16_near_double<false>(problem());
+}
+TEST_P(CudaLstm, InBfloat16IsNearDoubleOnRoundedWeights) {
+  expect_bfloat16_near_double<true>(problem());
+}
+
+template <bool kLstm>
+void expect_near_rounded_with(std::int64_t H) {
+  SCOPED_TRACE(fmt::format("H = {}", H));
+  const Case c{{4, 9, 3, H, {4, 1, 3, 4, 2, 0, 4, 4, 3}}};
+  expect_near_rounded<kLstm>(c, on_cuda<kLstm>(c, Precision::bfloat16));
+}
+
 TEST(CudaGruSizes, EveryClusterIsNearDoubleOnRoundedWeights) {
-  for (const std::int64_t H : {130, 257, 385, 512, 513, 640}) {
-    SCOPED_TRACE(fmt::format("H = {}", H));
-    const Case c{{4, 9, 3, H, {4, 1, 3, 4, 2, 0, 4, 4, 3}}};
-    expect_near_rounded(c, on_cuda(c, Precision::bfloat16));
+  for (const std::int64_t H : {130, 257, 385, 512, 513, 640}) expect_near_rounded_with<false>(H);
+}
+TEST(CudaLstmSizes, EveryClusterIsNearDoubleOnRoundedWeights) {
+  for (const std::int64_t H : {130, 257, 384, 385, 512, 513, 640}) {
+    expect_near_rounded_with<true>(H);
   }
 }
+TEST(CudaLstmSizes, ManySequencesOfManyUnitsTakeWiderClusters) {
+  const Case c{{2, 65, 2, 401}};
+  expect_near_rounded<true>(c, on_cuda<true>(c, Precision::bfloat16));
+}
+
+template <bool kLstm>
+void expect_gradients_are_added(Precision precision) {
+  const Case c{{4, 3, 5, 17, {4, 2, 0}}};
+  const Results fresh = on_cuda<kLstm>(c, precision);
+  const Results added = on_cuda<kLstm>(c, precision, How::direct, 2.0f);
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
+    const bool gradient = std::string_view(fresh[i].first).starts_with("grad_");
+    for (std::size_t at = 0; at < fresh[i].second.size(); ++at) {
+      const float expected = fresh[i].second[at] + (gradient ? 2.0f : 0.0f);
+      EXPECT_NEAR(added[i].second[at], expected, 1e-5) << fresh[i].first;
+    }
+  }
+}
+TEST(CudaGruGradients, AreAddedWhereAsked) {
+  expect_gradients_are_added<false>(Precision::float32);
+  expect_gradients_are_added<false>(Precision::bfloat16);
+}
+TEST(CudaLstmGradients, AreAddedWhereAsked) {
+  expect_gradients_are_added<true>(Precision::float32);
+  expect_gradients_are_added<true>(Precision::bfloat16);
+}
+
+template <bool kLstm>
+void expect_spare_rows_change_nothing() {
+  const Case c{{3, 4, 5, 20}, {0, 4, 7, 8}, true, 5};
+  expect_float_errs_at_most_twice_as_much<kLstm>(c);
+  expect_near_rounded<kLstm>(c, on_cuda<kLstm>(c, Precision::bfloat16));
+}
+TEST(CudaGruRows, MayBeMoreThanThePackedStepsHave) { expect_spare_rows_change_nothing<false>(); }
+TEST(CudaLstmRows, MayBeMoreThanThePackedStepsHave) { expect_spare_rows_change_nothing<true>(); }
 
 }  // namespace
 }  // namespace seqvae::test

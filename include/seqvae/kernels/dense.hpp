@@ -13,9 +13,9 @@
 /// stands, in float and in double; an element of grad_W or grad_bias has the same bits however
 /// grad_W is shared out.
 ///
-/// On CUDA the products are cuBLASLt's: in float32 no tf32, and no sums split over blocks. The
-/// bits are the same in every run on one device and library for the same sizes, strides and
-/// alignments (of 16, 8 or 4 bytes); they may differ for another M.
+/// On CUDA the products are cuBLASLt's: in float32 no tf32, and no sums are split but by sizes
+/// alone. The bits are the same in every run on one device and library for the same sizes, strides
+/// and alignments (of 16, 8 or 4 bytes); they may differ for another M.
 #pragma once
 #include <cstddef>
 #include <cstdlib>
@@ -102,8 +102,7 @@ struct DenseWeightGradientArgs {
   Rows<Real> grad_W;                 ///< out [N][K]
   Real* grad_bias = nullptr;         ///< out [N]  optional
   void* workspace = nullptr;         ///< CUDA: 16-byte aligned; undefined afterwards
-  std::size_t workspace_bytes = 0;  ///< CUDA: >= cuda::dense_weight_gradient_workspace_bytes(M, N),
-                                    ///<   where grad_bias is given
+  std::size_t workspace_bytes = 0;   ///< CUDA: >= dense_weight_gradient_workspace_bytes(M, N, K)
   Precision precision = Precision::float32;  ///< CUDA: of grad_y and x in the product
 };
 
@@ -116,7 +115,7 @@ void check(const DenseWeightGradientArgs<Real>& args);
 namespace cuda {  ///< Enqueues on the stream; capturable once a call of the same sizes, strides and
                   ///< alignments was made, since the first one asks cuBLASLt for its algorithm.
 void dense(const DenseArgs<float>& args, Stream stream);
-std::size_t dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N);
+std::size_t dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N, std::int64_t K);
 void dense_weight_gradient(const DenseWeightGradientArgs<float>& args, Stream stream);
 }  // namespace cuda
 

@@ -18,6 +18,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "seqvae/core/stream.hpp"
+#include "seqvae/kernels/precision.hpp"
 #include "seqvae/kernels/rows.hpp"
 
 namespace seqvae {
@@ -47,6 +49,8 @@ struct LstmArgs {
   void* workspace = nullptr;            ///< 64-byte aligned; undefined afterwards
   std::size_t workspace_bytes = 0;      ///< >= lstm_workspace_bytes(*this)
   ThreadPool* threads = nullptr;        ///< CPU: null: the calling thread alone
+  Precision precision = Precision::float32;  ///< CUDA: of what is multiplied; where bfloat16
+                                             ///<   does not fit the chip, the steps are float32
 };
 
 /// The gradients of a loss from those of h, h_final, c_final. Layout, sizes, inputs and h are the
@@ -80,6 +84,7 @@ struct LstmBackwardArgs {
   void* workspace = nullptr;        ///< 64-byte aligned; undefined afterwards
   std::size_t workspace_bytes = 0;  ///< >= lstm_backward_workspace_bytes(*this)
   ThreadPool* threads = nullptr;
+  Precision precision = Precision::float32;  ///< CUDA: the forward's
 };
 
 /// Pure: read sizes, and which optional fields are given. \throws InvalidArgument on a bad size.
@@ -95,6 +100,20 @@ template <class Real>
 void check(const LstmArgs<Real>& args);
 template <class Real>
 void check(const LstmBackwardArgs<Real>& args);
+
+/// Lengths, offsets and reset lie on the device, so sizes are those of rows_at_most() rows. Forward
+/// may read x in padding, which matters to nothing. A packed layout's rows outside of offsets[0] ..
+/// offsets[T] hold numbers: x there is multiplied by zeros.
+namespace cuda {
+std::size_t lstm_reserve_bytes(const LstmArgs<float>& args);
+std::size_t lstm_workspace_bytes(const LstmArgs<float>& args);
+std::size_t lstm_backward_workspace_bytes(const LstmBackwardArgs<float>& args);
+void check(const LstmArgs<float>& args);
+void check(const LstmBackwardArgs<float>& args);
+/// Enqueues on the stream; capturable, as dense is; the same bits in every run.
+void lstm(const LstmArgs<float>& args, Stream stream);
+void lstm_backward(const LstmBackwardArgs<float>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {
 template <class Real>

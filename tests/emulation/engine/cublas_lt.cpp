@@ -17,7 +17,7 @@ namespace {
 /// A stored matrix: `columns` of `rows` elements, `ld` apart.
 struct Stored {
   const float* data;
-  std::int64_t rows, columns, ld;
+  std::int64_t rows, columns, ld, apart;
 };
 
 /// What a fast product makes of an operand: a bfloat16, to nearest, ties to even.
@@ -34,7 +34,7 @@ struct Matmul {
   bool transpose_a, transpose_b, bias_added, rounds;
   const float* bias;
   float* D;
-  std::int64_t ldd;
+  std::int64_t ldd, d_apart, batches;
   std::uint32_t reductions;
   std::uintptr_t place;
 
@@ -69,10 +69,7 @@ float dot(const Matmul& p, std::int64_t i, std::int64_t j, bool backwards) {
   return sum;
 }
 
-void multiply(void* parameters) {
-  const Matmul& p = *static_cast<const Matmul*>(parameters);
-  static bool turn = false;
-  const bool backwards = (p.reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE) != 0 && (turn = !turn);
+void multiply_one(const Matmul& p, bool backwards) {
   read_all(p.A, p.place);
   read_all(p.B, p.place);
   if (p.beta != 0) read_all(p.C, p.place);
@@ -86,6 +83,16 @@ void multiply(void* parameters) {
       if (p.bias_added) value += p.bias[i];
       column[i] = value;
     }
+  }
+}
+
+void multiply(void* parameters) {
+  Matmul p = *static_cast<const Matmul*>(parameters);
+  static bool turn = false;
+  const bool backwards = (p.reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE) != 0 && (turn = !turn);
+  for (std::int64_t batch = 0; batch < p.batches; ++batch) {
+    multiply_one(p, backwards);
+    p.A.data += p.A.apart, p.B.data += p.B.apart, p.C.data += p.C.apart, p.D += p.d_apart;
   }
 }
 
@@ -104,6 +111,10 @@ cublasStatus_t describe(const cublasLtMatmulDescOpaque_t& operation,
     if (layout.rows == 0 || layout.columns == 0) return CUBLAS_STATUS_INVALID_VALUE;
     if (layout.ld < static_cast<std::int64_t>(layout.rows)) return CUBLAS_STATUS_INVALID_VALUE;
     algorithm.lds[i] = layout.ld;
+    if (layout.batches < 1 || layout.batches != layouts[0]->batches) {
+      return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    algorithm.aparts[i] = layout.apart;
   }
   const auto& [A, B, C, D] = layouts;
   const bool ta = operation.transpose_a == CUBLAS_OP_T, tb = operation.transpose_b == CUBLAS_OP_T;
@@ -117,6 +128,7 @@ cublasStatus_t describe(const cublasLtMatmulDescOpaque_t& operation,
   algorithm.m = static_cast<std::int64_t>(m);
   algorithm.n = static_cast<std::int64_t>(n);
   algorithm.k = static_cast<std::int64_t>(k);
+  algorithm.batches = A->batches;
   algorithm.transposes = operation.transpose_a + 2 * operation.transpose_b;
   algorithm.epilogue = operation.epilogue;
   return CUBLAS_STATUS_SUCCESS;
@@ -173,6 +185,18 @@ cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t layout, cudaDataT
                                         std::int64_t ld) {
   *layout = {type, rows, columns, ld};
   return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute,
+                                                const void* value, std::size_t bytes) {
+  switch (attribute) {
+    case CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT:
+      return set(layout->batches, value, bytes);
+    case CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET:
+      return set(layout->apart, value, bytes);
+  }
+  return CUBLAS_STATUS_INVALID_VALUE;
 }
 
 cublasStatus_t cublasLtMatmulDescInit(cublasLtMatmulDesc_t operation, cublasComputeType_t compute,
@@ -264,6 +288,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   const cublasLtMatmulAlgo_t& found = *algorithm;
   const bool same = given.m == found.m && given.n == found.n && given.k == found.k &&
                     std::equal(given.lds, given.lds + 4, found.lds) &&
+                    given.batches == found.batches &&
+                    std::equal(given.aparts, given.aparts + 4, found.aparts) &&
                     given.transposes == found.transposes && given.epilogue == found.epilogue;
   const bool fit = aligned(A, found.alignments[0]) && aligned(B, found.alignments[1]) &&
                    aligned(C, found.alignments[2]) && aligned(D, found.alignments[3]);
@@ -279,7 +305,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   if (C == D && C_layout->ld != D_layout->ld) return CUBLAS_STATUS_INVALID_VALUE;
   const auto stored = [](const void* data, const cublasLtMatrixLayoutOpaque_t& layout) {
     return Stored{static_cast<const float*>(data), static_cast<std::int64_t>(layout.rows),
-                  static_cast<std::int64_t>(layout.columns), layout.ld};
+                  static_cast<std::int64_t>(layout.columns), layout.ld, layout.apart};
   };
   const Matmul call{given.m,
                     given.n,
@@ -296,6 +322,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                     static_cast<const float*>(operation->bias),
                     static_cast<float*>(D),
                     D_layout->ld,
+                    D_layout->apart,
+                    D_layout->batches,
                     found.reductions,
                     reinterpret_cast<std::uintptr_t>(__builtin_return_address(0))};
   cudaLaunchConfig_t config;

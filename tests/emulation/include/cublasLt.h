@@ -29,6 +29,10 @@ enum cublasLtMatmulDescAttributes_t {
   CUBLASLT_MATMUL_DESC_EPILOGUE = 7,
   CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8
 };
+enum cublasLtMatrixLayoutAttribute_t {
+  CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT = 5,
+  CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET = 6
+};
 enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1,
   CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK = 3,
@@ -43,6 +47,8 @@ struct cublasLtMatrixLayoutOpaque_t {
   cudaDataType type;
   std::uint64_t rows, columns;
   std::int64_t ld;
+  std::int32_t batches = 1;
+  std::int64_t apart = 0;  // elements from one matrix of a batch to the next
 };
 using cublasLtMatrixLayout_t = cublasLtMatrixLayoutOpaque_t*;
 struct cublasLtMatmulDescOpaque_t {
@@ -61,7 +67,7 @@ struct cublasLtMatmulPreferenceOpaque_t {
 using cublasLtMatmulPreference_t = cublasLtMatmulPreferenceOpaque_t*;
 /// What an algorithm was found for: it serves for nothing else.
 struct cublasLtMatmulAlgo_t {
-  std::int64_t m, n, k, lds[4];
+  std::int64_t m, n, k, lds[4], batches, aparts[4];
   std::int32_t transposes;
   std::uint32_t epilogue, alignments[4], bias_alignment, reductions;
   std::size_t workspace_bytes;
@@ -79,6 +85,9 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle);
 const char* cublasLtGetStatusString(cublasStatus_t status);
 cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t layout, cudaDataType type,
                                         std::uint64_t rows, std::uint64_t columns, std::int64_t ld);
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute,
+                                                const void* value, std::size_t bytes);
 cublasStatus_t cublasLtMatmulDescInit(cublasLtMatmulDesc_t operation, cublasComputeType_t compute,
                                       cudaDataType scale);
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation,
