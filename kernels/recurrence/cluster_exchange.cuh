@@ -109,6 +109,17 @@ __device__ __forceinline__ uint4 fragment_of(int row, int column, int lane, Valu
   return make_uint4(pair(r, c), pair(r + 8, c), pair(r, c + 8), pair(r + 8, c + 8));
 }
 
+/// Whose fragment a thread of a kernel that arranges them makes: [CTA][warp][m][k][lane].
+struct FragmentPlace {
+  int rank, warp, m, k, lane;
+};
+template <class Tile>
+__device__ __forceinline__ FragmentPlace fragment_place(int i) {
+  const int tile = i / kWarpSize, warp = tile / (Tile::tiles_m * Tile::tiles_k);
+  return {warp / kClusterWarps, warp % kClusterWarps, tile / Tile::tiles_k % Tile::tiles_m,
+          tile % Tile::tiles_k, i % kWarpSize};
+}
+
 /// All tiles of a warp into registers, where they stay.
 template <int kTilesM, int kTilesK>
 __device__ __forceinline__ void load_fragments(unsigned (&a)[kTilesM][kTilesK][4],

@@ -3,9 +3,9 @@
 // way round: the recurrence, then one product for each gradient over all rows.
 #include "kernels/common/load_store.cuh"
 #include "kernels/common/rows.cuh"
+#include "kernels/recurrence/gradients.hpp"
 #include "kernels/recurrence/gru_loop.hpp"
 #include "kernels/recurrence/gru_memory.hpp"
-#include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/reduce.hpp"
 
@@ -38,29 +38,6 @@ __global__ void __launch_bounds__(kRowThreads)
     store_quad(q_n + row * H, d, H, wide, zeros);
     store_quad(h_previous + row * H, d, H, wide, zeros);
   });
-}
-
-/// The gradient of a matrix that multiplied x; optional.
-void weight_gradient(const GruBackwardArgs<float>& a, const GruBackwardWorkspace& workspace,
-                     Rows<const float> grad_y, std::int64_t N, Rows<const float> x, std::int64_t K,
-                     float* grad_W, Stream stream) {
-  if (grad_W == nullptr) return;
-  DenseWeightGradientArgs<float> product;
-  product.M = a.layout.rows_at_most(), product.N = N, product.K = K;
-  product.grad_y = grad_y, product.x = x, product.accumulate = a.accumulate_weights;
-  product.precision = a.precision;
-  product.grad_W = {grad_W, K};
-  product.workspace = workspace.sums, product.workspace_bytes = workspace.sums_bytes;
-  dense_weight_gradient(product, stream);
-}
-
-/// y = x, or y += x; optional.
-void give(const float* x, std::int64_t count, float* y, bool accumulate, Stream stream) {
-  if (y == nullptr) return;
-  MultiplyAddArgs<float> copy;
-  copy.rows = 1, copy.D = count, copy.a = {x, count}, copy.y = {y, count};
-  if (accumulate) copy.c = copy.y;
-  multiply_add(copy, stream);
 }
 
 }  // namespace
@@ -118,12 +95,7 @@ void gru_backward(const GruBackwardArgs<float>& a, Stream stream) {
            lanes, H % 4 == 0, reserve.gates, reserve.q_n, workspace.h_previous);
   }
   // From here on the gates are the gradients of W x + b, and q_n is that of q_n.
-  if (a.grad_h0) {
-    MultiplyAddArgs<float> copy;
-    copy.rows = a.layout.B, copy.D = H, copy.a = {workspace.grad_h0, H}, copy.y = a.grad_h0;
-    if (a.accumulate_inputs) copy.c = a.grad_h0;
-    multiply_add(copy, stream);
-  }
+  give({workspace.grad_h0, H}, a.layout.B, H, a.grad_h0, a.accumulate_inputs, stream);
   if (a.grad_x) {
     DenseArgs<float> product;
     product.M = rows, product.W = {a.weight_ih, a.D, a.D, 3 * H, true};
@@ -157,9 +129,10 @@ void gru_backward(const GruBackwardArgs<float>& a, Stream stream) {
                  workspace.sums,
                  workspace.sums_bytes},
                 stream);
-  give(workspace.grad_bias, 3 * H, a.grad_bias_ih, a.accumulate_weights, stream);
+  const Rows<const float> grad_bias(workspace.grad_bias, 3 * H);
+  give(grad_bias, 1, 3 * H, {a.grad_bias_ih, 3 * H}, a.accumulate_weights, stream);
   if (a.grad_bias_hh == nullptr) return;
-  give(workspace.grad_bias, 2 * H, a.grad_bias_hh, a.accumulate_weights, stream);
+  give(grad_bias, 1, 2 * H, {a.grad_bias_hh, 3 * H}, a.accumulate_weights, stream);
   sum_over_rows({rows,
                  H,
                  a.accumulate_weights,

@@ -53,10 +53,7 @@ __global__ void __launch_bounds__(kClusterThreads)
     arrange_rows(const float* weight_hh, int H, uint4* fragments) {
   using T = Tile<kCluster, kUnits>;
   const int i = static_cast<int>(blockIdx.x * kClusterThreads + threadIdx.x);
-  const int lane = i % kWarpSize, k = i / kWarpSize % T::tiles_k;
-  const int m = i / kWarpSize / T::tiles_k % T::tiles_m;
-  const int warp = i / kWarpSize / T::tiles_k / T::tiles_m % kClusterWarps;
-  const int rank = i / kWarpSize / T::tiles_k / T::tiles_m / kClusterWarps;
+  const auto [rank, warp, m, k, lane] = fragment_place<T>(i);
   const int row_part = warp % kRowParts, k_part = warp / kRowParts;
   fragments[i] = fragment_of((row_part * T::tiles_m + m) * 16, (k_part * T::tiles_k + k) * 16, lane,
                              [&](int row, int column) {

@@ -48,10 +48,7 @@ __global__ void __launch_bounds__(kClusterThreads)
     arrange_columns(const float* weight_hh, int H, uint4* fragments) {
   using T = Tile<kCluster, kUnits>;
   const int i = static_cast<int>(blockIdx.x * kClusterThreads + threadIdx.x);
-  const int lane = i % kWarpSize, k = i / kWarpSize % T::tiles_k;
-  const int m = i / kWarpSize / T::tiles_k % T::tiles_m;
-  const int warp = i / kWarpSize / T::tiles_k / T::tiles_m % kClusterWarps;
-  const int rank = i / kWarpSize / T::tiles_k / T::tiles_m / kClusterWarps;
+  const auto [rank, warp, m, k, lane] = fragment_place<T>(i);
   fragments[i] = fragment_of((warp * T::tiles_m + m) * 16, k * 16, lane, [&](int row, int column) {
     const int gate = column / kUnits, from = rank * kUnits + column % kUnits;
     return gate < 3 && from < H && row < H ? weight_hh[(std::int64_t{gate} * H + from) * H + row]

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <iterator>
 
-#include "kernels/recurrence/recurrence_memory.hpp"
+#include "kernels/common/arena.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/gru.hpp"
 
@@ -38,9 +38,9 @@ struct GruReserve {
   std::size_t bytes;
 
   GruReserve(const RowLayout& layout, std::int64_t H, void* memory) {
-    FloatArrays arrays(memory);
-    gates = arrays.take(layout.rows_at_most() * 3 * H);
-    q_n = arrays.take(layout.rows_at_most() * H);
+    Arena arrays(memory);
+    gates = arrays.take<float>(layout.rows_at_most() * 3 * H);
+    q_n = arrays.take<float>(layout.rows_at_most() * H);
     bytes = arrays.used();
   }
 };
@@ -52,11 +52,12 @@ struct GruWorkspace {
   std::size_t bytes;
 
   GruWorkspace(const GruArgs<float>& a, void* memory) {
-    FloatArrays arrays(memory);
-    gates = a.reserve == nullptr ? arrays.take(a.layout.rows_at_most() * 3 * a.H) : nullptr;
-    q = arrays.take(a.layout.B * 3 * a.H);
-    carry = arrays.take(a.layout.B * a.H);
-    fragments = arrays.take(static_cast<std::int64_t>(gru_fragments_bytes(a.H) / sizeof(float)));
+    Arena arrays(memory);
+    gates = a.reserve == nullptr ? arrays.take<float>(a.layout.rows_at_most() * 3 * a.H) : nullptr;
+    q = arrays.take<float>(a.layout.B * 3 * a.H);
+    carry = arrays.take<float>(a.layout.B * a.H);
+    fragments =
+        arrays.take<float>(static_cast<std::int64_t>(gru_fragments_bytes(a.H) / sizeof(float)));
     bytes = arrays.used();
   }
 };
@@ -72,19 +73,20 @@ struct GruBackwardWorkspace {
   std::size_t bytes, sums_bytes;
 
   GruBackwardWorkspace(const GruBackwardArgs<float>& a, void* memory) {
-    FloatArrays arrays(memory);
+    Arena arrays(memory);
     const std::int64_t rows = a.layout.rows_at_most(), B = a.layout.B;
-    h_previous = arrays.take(rows * a.H);
-    grad_h0 = arrays.take(B * a.H);
-    grad_q = arrays.take(B * 3 * a.H);
-    carry = arrays.take(B * a.H);
-    fragments = arrays.take(static_cast<std::int64_t>(gru_fragments_bytes(a.H) / sizeof(float)));
-    x = a.layout.lengths != nullptr ? arrays.take(rows * a.D) : nullptr;
-    grad_bias = arrays.take(3 * a.H);
+    h_previous = arrays.take<float>(rows * a.H);
+    grad_h0 = arrays.take<float>(B * a.H);
+    grad_q = arrays.take<float>(B * 3 * a.H);
+    carry = arrays.take<float>(B * a.H);
+    fragments =
+        arrays.take<float>(static_cast<std::int64_t>(gru_fragments_bytes(a.H) / sizeof(float)));
+    x = a.layout.lengths != nullptr ? arrays.take<float>(rows * a.D) : nullptr;
+    grad_bias = arrays.take<float>(3 * a.H);
     sums_bytes = std::max({dense_weight_gradient_workspace_bytes(rows, 3 * a.H, a.D),
                            dense_weight_gradient_workspace_bytes(rows, 2 * a.H, a.H),
                            dense_weight_gradient_workspace_bytes(rows, a.H, a.H)});
-    sums = arrays.take(static_cast<std::int64_t>((sums_bytes + 3) / sizeof(float)));
+    sums = arrays.take<float>(static_cast<std::int64_t>((sums_bytes + 3) / sizeof(float)));
     bytes = arrays.used();
   }
 };

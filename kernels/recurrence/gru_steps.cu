@@ -12,26 +12,12 @@
 namespace seqvae::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-
-/// A thread's unit of a sequence.
-struct Place {
-  int b, unit;
-  bool exists;
-};
-template <class Loop>
-__device__ __forceinline__ Place place_of(const Loop& a) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const int b = static_cast<int>(i / a.H);
-  return {b, static_cast<int>(i - b * a.H), b < a.layout.B};
-}
-
-__device__ __forceinline__ float start_of(const GruLoop& a, const Place& at) {
+__device__ __forceinline__ float start_of(const GruLoop& a, const UnitPlace& at) {
   return a.h0 ? a.h0[at.b][at.unit] : 0.0f;
 }
 
-__global__ void __launch_bounds__(kThreads) begin_carry(GruLoop a, float* carry) {
-  const Place at = place_of(a);
+__global__ void __launch_bounds__(kStepThreads) begin_carry(GruLoop a, float* carry) {
+  const UnitPlace at = unit_of_thread(a);
   if (!at.exists) return;
   const float start = start_of(a, at);
   carry[at.b * a.H + at.unit] = start;
@@ -41,9 +27,9 @@ __global__ void __launch_bounds__(kThreads) begin_carry(GruLoop a, float* carry)
   for (int t = length; t < a.layout.T; ++t) a.h[row_of(a.layout, t, at.b)][at.unit] = 0.0f;
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads)
     step(GruLoop a, int j, const float* q_rows, float* carry_rows) {
-  const Place at = place_of(a);
+  const UnitPlace at = unit_of_thread(a);
   if (!at.exists) return;
   const int length = length_of(a.layout, at.b);
   if (j >= length) return;
@@ -65,8 +51,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// Before the last step: the carry's gradient is h_final's; padding gets zeros.
-__global__ void __launch_bounds__(kThreads) begin_gradients(GruBackwardLoop a, float* carry) {
-  const Place at = place_of(a);
+__global__ void __launch_bounds__(kStepThreads) begin_gradients(GruBackwardLoop a, float* carry) {
+  const UnitPlace at = unit_of_thread(a);
   if (!at.exists) return;
   const std::int64_t H = a.H, place = at.b * H + at.unit;
   const float grad = a.grad_h_final ? a.grad_h_final[at.b][at.unit] : 0.0f;
@@ -83,9 +69,9 @@ __global__ void __launch_bounds__(kThreads) begin_gradients(GruBackwardLoop a, f
 
 /// The i-th step from a sequence's last. In: the gradient of the carry out of the step. Out: that
 /// of q, zeros where the sequence has no such step, and of the carry into it but for R^T grad q.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads)
     step_gradients(GruBackwardLoop a, int i, float* grad_q_rows, float* carry_rows) {
-  const Place at = place_of(a);
+  const UnitPlace at = unit_of_thread(a);
   if (!at.exists) return;
   const std::int64_t H = a.H;
   float *grad_q = grad_q_rows + at.b * 3 * H + at.unit, *carry = carry_rows + at.b * H + at.unit;
@@ -121,7 +107,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void gru_by_steps(const GruLoop& a, float* q, float* carry, Stream stream) {
-  const LaunchShape shape{blocks_for(a.layout.B * a.H, kThreads), kThreads};
+  const LaunchShape shape{blocks_for(a.layout.B * a.H, kStepThreads), kStepThreads};
   launch(begin_carry, shape, stream, a, carry);
   DenseArgs<float> product;
   product.M = a.layout.B;
@@ -134,7 +120,7 @@ void gru_by_steps(const GruLoop& a, float* q, float* carry, Stream stream) {
 }
 
 void gru_backward_by_steps(const GruBackwardLoop& a, float* grad_q, float* carry, Stream stream) {
-  const LaunchShape shape{blocks_for(a.layout.B * a.H, kThreads), kThreads};
+  const LaunchShape shape{blocks_for(a.layout.B * a.H, kStepThreads), kStepThreads};
   launch(begin_gradients, shape, stream, a, carry);
   DenseArgs<float> product;  // carry += grad_q R
   product.M = a.layout.B;

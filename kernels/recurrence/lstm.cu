@@ -3,10 +3,10 @@
 // other way round: the recurrence, then one product for each gradient over all rows.
 #include "kernels/common/load_store.cuh"
 #include "kernels/common/rows.cuh"
+#include "kernels/recurrence/gradients.hpp"
 #include "kernels/recurrence/lstm_loop.hpp"
 #include "kernels/recurrence/lstm_memory.hpp"
 #include "kernels/recurrence/sequence.cuh"
-#include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/reduce.hpp"
 
@@ -71,30 +71,6 @@ __global__ void __launch_bounds__(kRowThreads)
     store_quad(a.valid_x[row], d, a.D, wide_x,
                at.valid ? load_quad(a.x[row], d, a.D, wide_x) : zeros);
   }
-}
-
-/// The gradient of a matrix that multiplied x; optional.
-void weight_gradient(const LstmBackwardArgs<float>& a, const LstmBackwardWorkspace& workspace,
-                     Rows<const float> grad_y, Rows<const float> x, std::int64_t K, float* grad_W,
-                     Stream stream) {
-  if (grad_W == nullptr) return;
-  DenseWeightGradientArgs<float> product;
-  product.M = a.layout.rows_at_most(), product.N = 4 * a.H, product.K = K;
-  product.grad_y = grad_y, product.x = x, product.accumulate = a.accumulate_weights;
-  product.precision = a.precision;
-  product.grad_W = {grad_W, K};
-  product.workspace = workspace.sums, product.workspace_bytes = workspace.sums_bytes;
-  dense_weight_gradient(product, stream);
-}
-
-/// y = x, or y += x; optional.
-void give(Rows<const float> x, std::int64_t rows, std::int64_t D, Rows<float> y, bool accumulate,
-          Stream stream) {
-  if (!y) return;
-  MultiplyAddArgs<float> copy;
-  copy.rows = rows, copy.D = D, copy.a = x, copy.y = y;
-  if (accumulate) copy.c = y;
-  multiply_add(copy, stream);
 }
 
 }  // namespace
@@ -168,8 +144,8 @@ void lstm_backward(const LstmBackwardArgs<float>& a, Stream stream) {
     if (a.accumulate_inputs) product.addend = a.grad_x;
     dense(product, stream);
   }
-  weight_gradient(a, workspace, grad_a, x, a.D, a.grad_weight_ih, stream);
-  weight_gradient(a, workspace, grad_a, h_previous, H, a.grad_weight_hh, stream);
+  weight_gradient(a, workspace, grad_a, 4 * H, x, a.D, a.grad_weight_ih, stream);
+  weight_gradient(a, workspace, grad_a, 4 * H, h_previous, H, a.grad_weight_hh, stream);
   if (a.grad_bias_ih == nullptr && a.grad_bias_hh == nullptr) return;
   // Both biases have the same gradient.
   sum_over_rows(

@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "kernels/recurrence/recurrence_memory.hpp"
+#include "kernels/common/arena.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/lstm.hpp"
 
@@ -53,9 +53,9 @@ struct LstmReserve {
   std::size_t bytes;
 
   LstmReserve(const RowLayout& layout, std::int64_t H, void* memory) {
-    FloatArrays arrays(memory);
-    gates = arrays.take(layout.rows_at_most() * 4 * H);
-    c = arrays.take(layout.rows_at_most() * H);
+    Arena arrays(memory);
+    gates = arrays.take<float>(layout.rows_at_most() * 4 * H);
+    c = arrays.take<float>(layout.rows_at_most() * H);
     bytes = arrays.used();
   }
 };
@@ -67,11 +67,12 @@ struct LstmWorkspace {
   std::size_t bytes;
 
   LstmWorkspace(const LstmArgs<float>& a, void* memory) {
-    FloatArrays arrays(memory);
-    gates = a.reserve == nullptr ? arrays.take(a.layout.rows_at_most() * 4 * a.H) : nullptr;
-    q = arrays.take(a.layout.B * 4 * a.H);
-    carry = arrays.take(2 * a.layout.B * a.H);
-    fragments = arrays.take(static_cast<std::int64_t>(lstm_fragments_bytes(a.H) / sizeof(float)));
+    Arena arrays(memory);
+    gates = a.reserve == nullptr ? arrays.take<float>(a.layout.rows_at_most() * 4 * a.H) : nullptr;
+    q = arrays.take<float>(a.layout.B * 4 * a.H);
+    carry = arrays.take<float>(2 * a.layout.B * a.H);
+    fragments =
+        arrays.take<float>(static_cast<std::int64_t>(lstm_fragments_bytes(a.H) / sizeof(float)));
     bytes = arrays.used();
   }
 };
@@ -87,19 +88,20 @@ struct LstmBackwardWorkspace {
   std::size_t bytes, sums_bytes;
 
   LstmBackwardWorkspace(const LstmBackwardArgs<float>& a, void* memory) {
-    FloatArrays arrays(memory);
+    Arena arrays(memory);
     const std::int64_t rows = a.layout.rows_at_most(), B = a.layout.B;
-    h_previous = arrays.take(rows * a.H);
-    grad_h0 = arrays.take(B * a.H);
-    grad_c0 = arrays.take(B * a.H);
-    grad_a = arrays.take(B * 4 * a.H);
-    carry = arrays.take(2 * B * a.H);
-    fragments = arrays.take(static_cast<std::int64_t>(lstm_fragments_bytes(a.H) / sizeof(float)));
-    x = a.layout.lengths != nullptr ? arrays.take(rows * a.D) : nullptr;
-    grad_bias = arrays.take(4 * a.H);
+    h_previous = arrays.take<float>(rows * a.H);
+    grad_h0 = arrays.take<float>(B * a.H);
+    grad_c0 = arrays.take<float>(B * a.H);
+    grad_a = arrays.take<float>(B * 4 * a.H);
+    carry = arrays.take<float>(2 * B * a.H);
+    fragments =
+        arrays.take<float>(static_cast<std::int64_t>(lstm_fragments_bytes(a.H) / sizeof(float)));
+    x = a.layout.lengths != nullptr ? arrays.take<float>(rows * a.D) : nullptr;
+    grad_bias = arrays.take<float>(4 * a.H);
     sums_bytes = std::max(dense_weight_gradient_workspace_bytes(rows, 4 * a.H, a.D),
                           dense_weight_gradient_workspace_bytes(rows, 4 * a.H, a.H));
-    sums = arrays.take(static_cast<std::int64_t>((sums_bytes + 3) / sizeof(float)));
+    sums = arrays.take<float>(static_cast<std::int64_t>((sums_bytes + 3) / sizeof(float)));
     bytes = arrays.used();
   }
 };

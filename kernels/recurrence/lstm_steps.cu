@@ -12,28 +12,14 @@
 namespace seqvae::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-
-/// A thread's unit of a sequence.
-struct Place {
-  int b, unit;
-  bool exists;
-};
-template <class Loop>
-__device__ __forceinline__ Place place_of(const Loop& a) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const int b = static_cast<int>(i / a.H);
-  return {b, static_cast<int>(i - b * a.H), b < a.layout.B};
-}
-
 /// Of starts or gradients that are optional.
-__device__ __forceinline__ float value_of(const Rows<const float>& matrix, const Place& at) {
+__device__ __forceinline__ float value_of(const Rows<const float>& matrix, const UnitPlace& at) {
   return matrix ? matrix[at.b][at.unit] : 0.0f;
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads)
     begin_carry(LstmLoop a, float* carry_h, float* carry_c) {
-  const Place at = place_of(a);
+  const UnitPlace at = unit_of_thread(a);
   if (!at.exists) return;
   const float h = value_of(a.h0, at), c = value_of(a.c0, at);
   carry_h[at.b * a.H + at.unit] = h, carry_c[at.b * a.H + at.unit] = c;
@@ -44,9 +30,9 @@ __global__ void __launch_bounds__(kThreads)
   for (int t = length; t < a.layout.T; ++t) a.h[row_of(a.layout, t, at.b)][at.unit] = 0.0f;
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads)
     step(LstmLoop a, int j, const float* q_rows, float* carry_h, float* carry_c) {
-  const Place at = place_of(a);
+  const UnitPlace at = unit_of_thread(a);
   if (!at.exists) return;
   const int length = length_of(a.layout, at.b);
   if (j >= length) return;
@@ -71,9 +57,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// Before the last step: the carries' gradients are those of h_final and c_final.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads)
     begin_gradients(LstmBackwardLoop a, float* carry_h, float* carry_c) {
-  const Place at = place_of(a);
+  const UnitPlace at = unit_of_thread(a);
   if (!at.exists) return;
   const std::int64_t place = at.b * a.H + at.unit;
   const float grad_h = value_of(a.grad_h_final, at), grad_c = value_of(a.grad_c_final, at);
@@ -84,9 +70,9 @@ __global__ void __launch_bounds__(kThreads)
 
 /// The i-th step from a sequence's last. In: the gradients of the carries out of the step. Out:
 /// those of a, zeros where the sequence has no such step, and of the c that it began with.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kStepThreads)
     step_gradients(LstmBackwardLoop a, int i, float* grad_a_rows, float* carry_h, float* carry_c) {
-  const Place at = place_of(a);
+  const UnitPlace at = unit_of_thread(a);
   if (!at.exists) return;
   const std::int64_t H = a.H, place = at.b * H + at.unit;
   float* grad_a = grad_a_rows + at.b * 4 * H + at.unit;
@@ -124,7 +110,7 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void lstm_by_steps(const LstmLoop& a, float* q, float* carry, Stream stream) {
-  const LaunchShape shape{blocks_for(a.layout.B * a.H, kThreads), kThreads};
+  const LaunchShape shape{blocks_for(a.layout.B * a.H, kStepThreads), kStepThreads};
   float* const carry_c = carry + a.layout.B * a.H;
   launch(begin_carry, shape, stream, a, carry, carry_c);
   DenseArgs<float> product;
@@ -138,7 +124,7 @@ void lstm_by_steps(const LstmLoop& a, float* q, float* carry, Stream stream) {
 }
 
 void lstm_backward_by_steps(const LstmBackwardLoop& a, float* grad_a, float* carry, Stream stream) {
-  const LaunchShape shape{blocks_for(a.layout.B * a.H, kThreads), kThreads};
+  const LaunchShape shape{blocks_for(a.layout.B * a.H, kStepThreads), kStepThreads};
   float* const carry_c = carry + a.layout.B * a.H;
   launch(begin_gradients, shape, stream, a, carry, carry_c);
   DenseArgs<float> product;  // carry = grad_a R

@@ -40,4 +40,18 @@ __device__ __forceinline__ int time_of(int j, int length, bool reverse) {
   return reverse ? length - 1 - j : j;
 }
 
+constexpr int kStepThreads = 128;  // of a block of the kernels that take one step
+
+/// A thread's unit of a sequence.
+struct UnitPlace {
+  int b, unit;
+  bool exists;
+};
+template <class Loop>
+__device__ __forceinline__ UnitPlace unit_of_thread(const Loop& a) {
+  const std::int64_t i = std::int64_t{blockIdx.x} * kStepThreads + threadIdx.x;
+  const int b = static_cast<int>(i / a.H);
+  return {b, static_cast<int>(i - b * a.H), b < a.layout.B};
+}
+
 }  // namespace seqvae::cuda

@@ -158,6 +158,20 @@ TEST_P(CudaRowContract, HasTheSameBitsWhateverItsPlace) {
   }
 }
 
+TEST_P(CudaRowContract, GivesARowAloneTheBitsItHasInCompany) {
+  for (const std::int64_t D : {1, 5, 33}) {
+    const auto alone = on_cuda(contract(), Given(contract(), 1, D));
+    const auto company = on_cuda(contract(), Given(contract(), 300, D));
+    for (std::size_t o = 0; o < alone.size(); ++o) {
+      for (std::int64_t d = 0; d < alone[o].D(); ++d) {
+        EXPECT_EQ(std::bit_cast<std::uint32_t>(alone[o](0, d)),
+                  std::bit_cast<std::uint32_t>(company[o](0, d)))
+            << "D = " << D << ", d = " << d;
+      }
+    }
+  }
+}
+
 TEST_P(CudaRowContract, ReadsOneRowForAllWhereTheStrideIsZero) {
   const bool one_hot = contract().inputs[0].values == Values::one_hot;
   for (std::size_t shared = one_hot ? 1 : 0; shared < contract().inputs.size(); ++shared) {
