@@ -49,9 +49,7 @@ if(SEQVAE_CUDA_BUILD STREQUAL EMULATED)
   target_sources(seqvae PRIVATE $<TARGET_OBJECTS:seqvae_emulated_kernels>)
   target_link_libraries(seqvae PRIVATE $<BUILD_INTERFACE:seqvae_emulator>)
 endif()
-if(NOT SEQVAE_CUDA_BUILD STREQUAL OFF)
-  # The one file that differs: the others are compiled alike with CUDA and without.
-  set_source_files_properties(${PROJECT_SOURCE_DIR}/host/core/device.cpp PROPERTIES
-                              COMPILE_DEFINITIONS SEQVAE_WITH_CUDA)
+if(SEQVAE_CUDA_BUILD STREQUAL OFF)  # all else is compiled alike with CUDA and without
+  target_sources(seqvae PRIVATE ${PROJECT_SOURCE_DIR}/host/kernels/without_cuda.cpp)
 endif()
 message(STATUS "CUDA kernels: ${SEQVAE_CUDA_BUILD}")

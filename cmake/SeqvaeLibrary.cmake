@@ -9,7 +9,7 @@ pkg_check_modules(hwy REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(libzip REQUIRED IMPORTED_TARGET libzip)
 
 file(GLOB SEQVAE_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/host/*/*.cpp)
-list(FILTER SEQVAE_SOURCES EXCLUDE REGEX "/host/app/")
+list(FILTER SEQVAE_SOURCES EXCLUDE REGEX "/host/app/|/without_cuda.cpp$")
 add_library(seqvae ${SEQVAE_SOURCES})
 add_library(seqvae::seqvae ALIAS seqvae)
 target_compile_features(seqvae PUBLIC cxx_std_20)

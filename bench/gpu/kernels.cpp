@@ -21,6 +21,7 @@
 #include "bench/gpu/timing.hpp"
 #include "seqvae/io/json.hpp"
 #include "seqvae/kernels/dense.hpp"
+#include "seqvae/kernels/movement.hpp"
 #include "seqvae/kernels/optimizer.hpp"
 #include "seqvae/kernels/reduce.hpp"
 #include "tests/kernels/row_contracts.hpp"
@@ -172,6 +173,33 @@ void time_reductions(Report& report, const Shape& shape) {
   }
 }
 
+void time_movement(Report& report, const Shape& shape) {
+  const auto [rows, D] = shape;
+  constexpr std::int64_t kParticles = 8;
+  RowLayout layout;  // packed: 64 sequences; rows left over are cleared
+  layout.B = std::min<std::int64_t>(rows, 64), layout.T = rows / layout.B, layout.capacity = rows;
+  std::vector<std::int32_t> offsets;
+  for (std::int64_t t = 0; t <= layout.T; ++t) {
+    offsets.push_back(static_cast<std::int32_t>(t * layout.B));
+  }
+  const DeviceArray<std::int32_t> device_offsets(offsets);
+  layout.offsets = device_offsets.data();
+  const Input x(rows, D, normals(std::min<std::int64_t>(rows * D, 1 << 16)));
+  const DeviceArray<float> y(static_cast<std::size_t>(rows * D));
+  if (report.wants("move_rows")) {
+    report.time("move_rows", shape.name(), 8 * rows * D, [&](Stream stream) {
+      cuda::move_rows({Move::from_step_before, layout, D, x.view(), {}, {y.data(), D}}, stream);
+    });
+  }
+  if (report.wants("sum_over_particles")) {
+    const std::int64_t sums = rows / kParticles;
+    report.time("sum_over_particles", shape.name(), 4 * (kParticles + 1) * sums * D,
+                [&](Stream stream) {
+                  cuda::sum_over_particles({sums, kParticles, D, x.view(), {y.data(), D}}, stream);
+                });
+  }
+}
+
 void time_adamw(Report& report, std::int64_t count) {
   if (!report.wants("adamw")) return;
   const auto values = normals(std::min<std::int64_t>(count, 1 << 16));
@@ -282,6 +310,7 @@ int main(int argc, char** argv) {
         if (report.wants(contract.name)) time_contract(report, contract, shape);
       }
       time_reductions(report, shape);
+      time_movement(report, shape);
     }
     for (const std::int64_t count : settings.parameters) time_adamw(report, count);
     for (const ProductShape& shape : settings.products) time_dense(report, shape);

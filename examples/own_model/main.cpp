@@ -120,8 +120,8 @@ int main() {
   const auto [before, after] = fit(*model, dataset.training_part(), values, 200);
   std::printf("nats a step: %.3f, after training %.3f\n", before, after);
 
-  ThreadPool pool;
-  const auto predictor = make_deep_predictor<float>(std::move(model), values, pool);
+  Machine machine(Device::best());
+  const auto predictor = make_deep_predictor<float>(std::move(model), values, machine);
   const Forecast forecast = predictor->forecast(dataset.default_part(), 5, {}, 50, 1, {});
   std::printf("forecast of the first test sequence:");
   for (std::int64_t h = 0; h < forecast.H; ++h) {

@@ -4,7 +4,6 @@
 
 #include <charconv>
 
-#include "seqvae/core/device.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/io/file.hpp"
 
@@ -132,11 +131,7 @@ void add_run_arguments(CLI::App& command, RunArguments& run, bool plots) {
 }
 
 void check(const RunArguments& run) {
-  const Device device = Device::parse(run.device);
-  if (run.device != "auto" && !device.is_cpu()) {
-    throw InvalidArgument(
-        fmt::format("device = {}, must be cpu: models run on the CPU", run.device));
-  }
+  Device::parse(run.device);
   if (run.precision == "tf32" || run.precision == "bfloat16") {
     throw InvalidArgument(
         fmt::format("precision = {}, must be float32 or float64: it is one of CUDA's matrix units",
@@ -145,6 +140,17 @@ void check(const RunArguments& run) {
   if (!run.precision.empty() && run.precision != "float32" && run.precision != "float64") {
     throw InvalidArgument(fmt::format("precision = {}, must be float32 or float64", run.precision));
   }
+}
+
+Device device_of(const RunArguments& run, const std::string& model, bool float32) {
+  const Device device = Device::parse(run.device);
+  if (device.is_cpu()) return device;
+  const char* why = model == "lgssm" ? "Kalman filters have no kernel elsewhere"
+                    : float32        ? nullptr
+                                     : "kernels are for float32";
+  if (why == nullptr) return device;
+  if (run.device == "auto") return Device::cpu();
+  throw InvalidArgument(fmt::format("device = {}, must be cpu: {}", run.device, why));
 }
 
 void add_load_arguments(CLI::App& command, LoadArguments& load) {

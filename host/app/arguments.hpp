@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "seqvae/core/device.hpp"
 #include "seqvae/data/dataset.hpp"
 
 namespace seqvae::app {
@@ -43,8 +44,11 @@ struct RunArguments {
   std::string plot;
 };
 void add_run_arguments(CLI::App& command, RunArguments& run, bool plots);
-/// \throws InvalidArgument where this program cannot run there.
+/// \throws InvalidArgument where this program cannot run so.
 void check(const RunArguments& run);
+/// Where that model runs in that precision. auto: on CUDA where there is a device and it can.
+/// \throws InvalidArgument where the device that was asked for does not run it
+Device device_of(const RunArguments& run, const std::string& model, bool float32);
 
 /// How a data file is read. What is not given is as the run was trained, or the default.
 struct LoadArguments {

@@ -55,6 +55,7 @@ io::Json kernels() {
            "kalman_sample"},
           {"likelihood", "likelihood, likelihood_backward, likelihood_sample, likelihood_mean"},
           {"lstm", "lstm, lstm_backward"},
+          {"movement", "move_rows, sum_over_particles"},
           {"normalization", "normalize, normalize_backward"},
           {"optimizer", "adamw"},
           {"recurrent_cell", "gru_cell, lstm_cell, and their _backward"},

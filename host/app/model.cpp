@@ -73,8 +73,9 @@ OpenModel open_given(const ModelArguments& model, const RunArguments& arguments)
   open.D = lgssm.m;
   open.U = lgssm.U;
   open.float32 = arguments.precision == "float32";
-  open.pool = std::make_unique<ThreadPool>(static_cast<int>(arguments.threads));
-  open.predictor = make_lgssm_predictor(lgssm, *open.pool);
+  open.machine = std::make_unique<Machine>(device_of(arguments, open.name, open.float32),
+                                           static_cast<int>(arguments.threads));
+  open.predictor = make_lgssm_predictor(lgssm, open.machine->pool);
   return open;
 }
 
@@ -97,8 +98,9 @@ OpenModel open_model(const ModelArguments& model, const RunArguments& arguments)
   open.reads_gaps = shape.missing || open.name == "lgssm";
   open.bernoulli = shape.emission == Emission::Kind::bernoulli;
   open.float32 = run.config.at("precision") == "float32";
-  open.pool = std::make_unique<ThreadPool>(static_cast<int>(arguments.threads));
-  open.predictor = run.predictor("best", *open.pool);
+  open.machine = std::make_unique<Machine>(device_of(arguments, open.name, open.float32),
+                                           static_cast<int>(arguments.threads));
+  open.predictor = run.predictor("best", *open.machine);
   return open;
 }
 

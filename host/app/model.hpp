@@ -5,7 +5,7 @@
 #include <string>
 
 #include "host/app/arguments.hpp"
-#include "seqvae/core/threads.hpp"
+#include "seqvae/core/machine.hpp"
 #include "seqvae/inference/predictor.hpp"
 #include "seqvae/io/array.hpp"
 
@@ -34,7 +34,7 @@ struct OpenModel {
   bool reads_gaps = true;          ///< has weights of its own for what is missing, or is exact
   std::vector<std::string> names;  ///< of the columns, where they have some
   bool float32 = true;             ///< what is written
-  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<Machine> machine;
   std::unique_ptr<Predictor> predictor;
 
   /// From the model's units to the file's: rows of D values, or deviations of such.

@@ -232,6 +232,7 @@ void run(const TrainCommand& a) {
   std::int64_t parameters = 0;
   Stop stop = Stop::finished;
   try {
+    options.device = device_of(a.run, job.run.model(), !options.float64);
     if (job.run.model() == "lgssm") {
       const io::JsonView configuration = config.at("configuration");
       const data::SequenceSet& set = job.dataset.training_part();

@@ -2,20 +2,12 @@
 
 #include <charconv>
 
-#include "seqvae/core/error.hpp"
-#if defined(SEQVAE_WITH_CUDA)
 #include "kernels/common/runtime.hpp"
-#endif
+#include "seqvae/core/error.hpp"
 
 namespace seqvae {
 
-int Device::cuda_count() {
-#if defined(SEQVAE_WITH_CUDA)
-  return cuda::device_count();
-#else
-  return 0;
-#endif
-}
+int Device::cuda_count() { return cuda::device_count(); }
 
 Device Device::cuda(int index) {
   require(index >= 0 && index < cuda_count(), "Device::cuda", "index", index,

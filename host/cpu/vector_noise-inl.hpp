@@ -185,7 +185,7 @@ void for_noise(const NoiseArgs<float>& noise, std::int64_t D, Visit&& visit) {
     });
     return;
   }
-  if (noise.layout.T == 0 || noise.layout.B == 0) return;
+  if (noise.layout.rows_at_most() == 0) return;
   using Block = NoiseBlock<Noise>;
   Block block(noise.key, *noise.step);
   plain::for_each_row(noise.layout, [&](const plain::RowPlace& place) {

@@ -127,6 +127,10 @@ const char* to_string(Op op) {
       return "at_last";
     case Op::expand:
       return "expand";
+    case Op::to_padded:
+      return "to_padded";
+    case Op::to_packed:
+      return "to_packed";
     case Op::sum_over_time:
       return "sum_over_time";
     case Op::repeat:

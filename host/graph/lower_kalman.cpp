@@ -85,30 +85,29 @@ class KalmanOp {
 
   /// All steps, a particle a sequence.
   RowLayout sequences() {
-    const ShardRows<Real>& shard = c_.shard;
+    const ScanRows<Real>& shard = c_.shard;
     std::int32_t* offsets = scratch_.template take<std::int32_t>(shard.T + 1);
     RowLayout layout;
     layout.T = shard.T, layout.B = shard.B * K_, layout.offsets = offsets;
     if (scratch_.counting()) return layout;
     const std::int32_t K = static_cast<std::int32_t>(K_);
-    for (std::int64_t t = 0; t <= shard.T; ++t)
-      offsets[t] = shard.offsets[static_cast<std::size_t>(t)] * K;
+    for (std::int64_t t = 0; t <= shard.T; ++t) offsets[t] = shard.offsets[t] * K;
     return layout;
   }
 
   KalmanNoise noise(RowLayout& layout, std::uint32_t site) {
-    const ShardRows<Real>& shard = c_.shard;
+    const ScanRows<Real>& shard = c_.shard;
     const std::int64_t count = shard.B * K_;
     auto* id = scratch_.template take<std::uint32_t>(count);
     auto* draw = scratch_.template take<std::uint32_t>(count);
     auto* origin = scratch_.template take<std::int32_t>(count);
     for (std::int64_t i = 0; !scratch_.counting() && i < count; ++i) {
-      const std::size_t b = static_cast<std::size_t>(i / K_);
+      const std::int64_t b = i / K_;
       id[i] = shard.sequence_id[b], origin[i] = shard.origins[b];
       draw[i] = static_cast<std::uint32_t>(i % K_);
     }
     layout.origins = origin;
-    return {{shard.seed, site}, shard.step, id, draw};
+    return {{shard.seed, site}, *shard.step, id, draw};
   }
 
   KalmanData<Real> data() { return {sequences(), c_.in(0), c_.in(1), {}}; }
@@ -278,24 +277,28 @@ void run_kalman(const Call<Real>& call) {
   KalmanOp<Real>(call, call.instruction.scratch).run();
 }
 
-template <class Real>
-std::size_t scratch_bytes(const Instruction<Real>& instruction, const ShardRows<Real>& shard) {
-  switch (instruction.node->op) {
+bool is_kalman(Op op) {
+  switch (op) {
     case Op::kalman_filter:
     case Op::kalman_filter_backward:
     case Op::kalman_sample:
     case Op::kalman_step:
-      return KalmanOp<Real>({instruction, shard, -1, shard.rows(instruction.node->kind, -1)},
-                            nullptr)
-          .run();
+      return true;
     default:
-      return 0;
+      return false;
   }
+}
+
+template <class Real>
+std::size_t kalman_scratch_bytes(const Instruction<Real>& instruction,
+                                 const ScanRows<Real>& shard) {
+  return KalmanOp<Real>({instruction, shard, -1, shard.rows(instruction.node->kind, -1)}, nullptr)
+      .run();
 }
 
 template void run_kalman(const Call<float>&);
 template void run_kalman(const Call<double>&);
-template std::size_t scratch_bytes(const Instruction<float>&, const ShardRows<float>&);
-template std::size_t scratch_bytes(const Instruction<double>&, const ShardRows<double>&);
+template std::size_t kalman_scratch_bytes(const Instruction<float>&, const ScanRows<float>&);
+template std::size_t kalman_scratch_bytes(const Instruction<double>&, const ScanRows<double>&);
 
 }  // namespace seqvae

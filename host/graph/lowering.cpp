@@ -5,6 +5,7 @@
 #include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/categorical.hpp"
 #include "seqvae/kernels/dropout.hpp"
+#include "seqvae/kernels/movement.hpp"
 #include "seqvae/kernels/normalization.hpp"
 #include "seqvae/kernels/recurrent_cell.hpp"
 #include "seqvae/kernels/reduce.hpp"
@@ -13,14 +14,15 @@ namespace seqvae {
 namespace {
 
 template <class Real>
-void copy(std::int64_t rows, std::int64_t D, Rows<const Real> from, Rows<Real> to) {
-  cpu::multiply_add<Real>({.rows = rows, .D = D, .a = from, .y = to});
+void copy(const Call<Real>& c, std::int64_t rows, std::int64_t D, Rows<const Real> from,
+          Rows<Real> to) {
+  c.run(MultiplyAddArgs<Real>{.rows = rows, .D = D, .a = from, .y = to});
 }
 
+/// No component is chosen from anywhere.
 template <class Real>
-void zero(std::int64_t rows, std::int64_t D, Rows<Real> to) {
-  static const Real nothing = 0;
-  for (std::int64_t r = 0; r < rows; ++r) std::fill_n(to[r], D, nothing);
+void zero(const Call<Real>& c, std::int64_t rows, std::int64_t D, Rows<Real> to) {
+  c.run(SelectArgs<Real>{rows, D, true, {c.shard.nothing, 0}, {}, {}, to});
 }
 
 template <class Real>
@@ -28,73 +30,73 @@ Rows<Real> from_row(Rows<Real> x, std::int64_t row) {
   return {x.data + row * x.stride, x.stride};
 }
 
+/// All steps' rows as they stand outside of loops.
+template <class Real>
+RowLayout all_steps(const Call<Real>& c) {
+  const ScanRows<Real>& rows = c.shard;
+  RowLayout layout;
+  layout.T = rows.T, layout.B = rows.B, layout.K = c.node().kind.particles ? rows.K : 1;
+  layout.offsets = rows.offsets, layout.capacity = rows.R * layout.K;
+  return layout;
+}
+
+template <class Real>
+void move(const Call<Real>& c, Move how, RowLayout layout, Rows<const Real> start = {}) {
+  c.run(MoveRowsArgs<Real>{how, layout, c.node().D, c.in(0), start, c.out()});
+}
+
 template <class Real>
 NoiseArgs<Real> noise_of(const Call<Real>& c) {
-  const ShardRows<Real>& shard = c.shard;
+  const ScanRows<Real>& shard = c.shard;
   const Node& node = c.node();
   NoiseArgs<Real> noise;
   noise.key = {shard.seed, node.site};
-  noise.sequence_id = shard.sequence_id.data();
-  noise.step = &shard.step;
-  RowLayout& layout = noise.layout;
-  layout.K = node.kind.particles ? shard.K : 1;
-  layout.origins = shard.origins.data();
-  if (node.kind.base == RowKind::Base::sequence) {
-    layout.T = 1, layout.B = shard.B;
-  } else if (c.t >= 0) {
-    layout.T = 1, layout.B = shard.active(c.t), layout.t0 = c.t;
+  noise.sequence_id = shard.sequence_id;
+  noise.step = shard.step;
+  if (node.kind.base == RowKind::Base::step && c.t < 0) {
+    noise.layout = all_steps(c);
   } else {
-    layout.T = shard.T, layout.B = shard.B, layout.offsets = shard.offsets.data();
+    RowLayout& layout = noise.layout;
+    layout.K = node.kind.particles ? shard.K : 1;
+    layout.T = 1, layout.B = c.rows / layout.K;
+    if (node.kind.base == RowKind::Base::step) layout.t0 = c.t;
   }
+  noise.layout.origins = shard.origins;
   if (c.instruction.noise) noise.eps = c.at(c.instruction.noise);
   return noise;
 }
 
-/// c_t = next_{t -/+ 1}, and start where a sequence begins. Sequences stand longest first, so the
-/// ones that have both steps are the first of either.
+/// c_t = next_{t -/+ 1}, and start where a sequence begins. Packed sequences stand longest first,
+/// so the ones that have both steps are the first of either; padded ones are asked.
 template <class Real>
-void carry(const Call<Real>& c, std::int64_t t) {
-  const ShardRows<Real>& shard = c.shard;
+void carry(const Call<Real>& c) {
+  const ScanRows<Real>& shard = c.shard;
   const Node& node = c.node();
-  const std::int64_t K = node.kind.particles ? shard.K : 1, here = shard.active(t) * K;
+  const std::int64_t K = node.kind.particles ? shard.K : 1, here = c.rows;
   const Operand<Real>& next = c.instruction.inputs[0];
   const Operand<Real>& start = c.instruction.inputs[1];
+  const std::int64_t other = node.backward_in_time ? c.t + 1 : c.t - 1;
   std::int64_t beside = 0;
-  std::int64_t other = node.backward_in_time ? t + 1 : t - 1;
   if (other >= 0 && other < shard.T) beside = std::min(shard.active(other) * K, here);
-  const auto rows_at = [&](const Operand<Real>& operand, std::int64_t step) {
-    return Rows<Real>(operand.data + operand.scale * shard.offsets[static_cast<std::size_t>(step)] *
-                                         operand.stride,
-                      operand.stride);
-  };
-  const Rows<Real> y = rows_at(c.instruction.output, t);
-  if (beside > 0) copy<Real>(beside, node.D, rows_at(next, other), y);
+  const Rows<Real> y = c.out();
+  const Rows<const Real> first =
+      start ? Rows<const Real>(start.data, start.stride) : Rows<const Real>();
+  if (beside > 0) {
+    const Rows<const Real> from(next.data + next.scale * shard.first[other] * next.stride,
+                                next.stride);
+    if (node.backward_in_time && shard.goes_on != nullptr) {
+      const Real* condition = shard.goes_on + c.t * shard.B * shard.K;
+      c.run(SelectArgs<Real>{
+          here, node.D, true, {condition, node.kind.particles ? 1 : shard.K}, from, first, y});
+      return;
+    }
+    copy(c, beside, node.D, from, y);
+  }
   if (beside == here) return;
   if (start) {
-    const Rows<Real> from(start.data, start.stride);
-    copy<Real>(here - beside, node.D, from_row(from, beside), from_row(y, beside));
+    copy(c, here - beside, node.D, from_row(first, beside), from_row(y, beside));
   } else {
-    zero(here - beside, node.D, from_row(y, beside));
-  }
-}
-
-/// Rows of step-kind values that are a sequence's first or last.
-template <class Real>
-void edges(const Call<Real>& c, bool last, bool scatter) {
-  const ShardRows<Real>& shard = c.shard;
-  const std::int64_t D = c.node().D, K = c.node().kind.particles ? shard.K : 1;
-  const Rows<const Real> from = c.in(0);
-  const Rows<Real> to = c.out();
-  if (scatter) zero(c.rows, D, to);
-  for (std::int64_t b = 0; b < shard.B; ++b) {
-    const std::int64_t length = shard.lengths[static_cast<std::size_t>(b)];
-    if (length == 0) {
-      if (!scatter) zero(K, D, from_row(to, b * K));
-      continue;
-    }
-    const std::int64_t row =
-        (shard.offsets[static_cast<std::size_t>(last ? length - 1 : 0)] + b) * K;
-    copy<Real>(K, D, from_row(from, scatter ? b * K : row), from_row(to, scatter ? row : b * K));
+    zero(c, here - beside, node.D, from_row(y, beside));
   }
 }
 
@@ -102,13 +104,9 @@ template <class Real>
 void expand(const Call<Real>& c) {
   const Rows<const Real> from = c.in(0);
   if (from.stride == 0 || c.t >= 0 || c.node().kind.base != RowKind::Base::step) {
-    copy<Real>(c.rows, c.node().D, from, c.out());
-    return;
-  }
-  const std::int64_t K = c.node().kind.particles ? c.shard.K : 1;
-  for (std::int64_t t = 0; t < c.shard.T; ++t) {
-    copy<Real>(c.shard.active(t) * K, c.node().D, from,
-               from_row(c.out(), c.shard.offsets[static_cast<std::size_t>(t)] * K));
+    copy(c, c.rows, c.node().D, from, c.out());
+  } else {
+    move(c, Move::to_steps, all_steps(c));
   }
 }
 
@@ -119,52 +117,52 @@ void gaussian(const Call<Real>& c) {
   const Real shift = static_cast<Real>(node.alpha), floor = static_cast<Real>(node.beta);
   switch (node.op) {
     case Op::gaussian_head:
-      cpu::gaussian_head<Real>({node.scale_map, shift, floor, rows, D, c.in(0), c.out()});
+      c.run(GaussianHeadArgs<Real>{node.scale_map, shift, floor, rows, D, c.in(0), c.out()});
       break;
     case Op::gaussian_head_backward:
-      cpu::gaussian_head_backward<Real>(
-          {node.scale_map, shift, floor, rows, D, c.in(0), c.in(1), c.out()});
+      c.run(GaussianHeadBackwardArgs<Real>{node.scale_map, shift, floor, rows, D, c.in(0), c.in(1),
+                                           c.out()});
       break;
     case Op::gaussian_sample:
-      cpu::gaussian_sample<Real>({D, noise_of(c), c.in(0), c.in(1), c.out()});
+      c.run(GaussianSampleArgs<Real>{D, noise_of(c), c.in(0), c.in(1), c.out()});
       break;
     case Op::gaussian_sample_backward:
-      cpu::gaussian_sample_backward<Real>({D, noise_of(c), c.in(0), c.in(1), {}, c.out()});
+      c.run(GaussianSampleBackwardArgs<Real>{D, noise_of(c), c.in(0), c.in(1), {}, c.out()});
       break;
     case Op::gaussian_kl:
-      cpu::gaussian_kl<Real>({.rows = rows,
-                              .D = c.width(0),
-                              .mu_q = c.in(0),
-                              .logvar_q = c.in(1),
-                              .mu_p = c.in(2),
-                              .logvar_p = c.in(3),
-                              .kl = {},
-                              .kl_sum = c.out()});
+      c.run(GaussianKlArgs<Real>{.rows = rows,
+                                 .D = c.width(0),
+                                 .mu_q = c.in(0),
+                                 .logvar_q = c.in(1),
+                                 .mu_p = c.in(2),
+                                 .logvar_p = c.in(3),
+                                 .kl = {},
+                                 .kl_sum = c.out()});
       break;
     case Op::gaussian_kl_backward: {
       const std::int64_t n = D / 4;
-      cpu::gaussian_kl_backward<Real>({rows,
-                                       n,
-                                       c.in(0),
-                                       c.in(1),
-                                       c.in(2),
-                                       c.in(3),
-                                       {},
-                                       c.in(4),
-                                       c.out(0),
-                                       c.out(n),
-                                       c.out(2 * n),
-                                       c.out(3 * n)});
+      c.run(GaussianKlBackwardArgs<Real>{rows,
+                                         n,
+                                         c.in(0),
+                                         c.in(1),
+                                         c.in(2),
+                                         c.in(3),
+                                         {},
+                                         c.in(4),
+                                         c.out(0),
+                                         c.out(n),
+                                         c.out(2 * n),
+                                         c.out(3 * n)});
       break;
     }
     case Op::gaussian_log_density:
-      cpu::gaussian_log_density<Real>(
-          {rows, c.width(0), c.in(0), c.in(1), c.in(2), c.in(3), c.out()});
+      c.run(GaussianLogDensityArgs<Real>{rows, c.width(0), c.in(0), c.in(1), c.in(2), c.in(3),
+                                         c.out()});
       break;
     default: {
       const std::int64_t n = D / 3;
-      cpu::gaussian_log_density_backward<Real>(
-          {rows, n, c.in(0), c.in(1), c.in(2), c.in(3), c.in(4), c.out(0), c.out(n), c.out(2 * n)});
+      c.run(GaussianLogDensityBackwardArgs<Real>{rows, n, c.in(0), c.in(1), c.in(2), c.in(3),
+                                                 c.in(4), c.out(0), c.out(n), c.out(2 * n)});
     }
   }
 }
@@ -175,20 +173,20 @@ void categorical(const Call<Real>& c) {
   const std::int64_t rows = c.rows, groups = node.groups, C = c.width(0) / groups;
   switch (node.op) {
     case Op::softmax:
-      cpu::softmax<Real>({rows, groups, C, c.in(0), c.out()});
+      c.run(SoftmaxArgs<Real>{rows, groups, C, c.in(0), c.out()});
       break;
     case Op::softmax_backward:
-      cpu::softmax_backward<Real>({rows, groups, C, c.in(0), c.in(1), c.out()});
+      c.run(SoftmaxBackwardArgs<Real>{rows, groups, C, c.in(0), c.in(1), c.out()});
       break;
     case Op::one_hot_sample:
-      cpu::one_hot_sample<Real>({groups, C, noise_of(c), c.in(0), c.out()});
+      c.run(OneHotSampleArgs<Real>{groups, C, noise_of(c), c.in(0), c.out()});
       break;
     case Op::categorical_kl:
-      cpu::categorical_kl<Real>({rows, groups, C, c.in(0), c.in(1), c.out()});
+      c.run(CategoricalKlArgs<Real>{rows, groups, C, c.in(0), c.in(1), c.out()});
       break;
     default:
-      cpu::categorical_kl_backward<Real>(
-          {rows, groups, C, c.in(0), c.in(1), c.in(2), c.out(0), c.out(groups * C)});
+      c.run(CategoricalKlBackwardArgs<Real>{rows, groups, C, c.in(0), c.in(1), c.in(2), c.out(0),
+                                            c.out(groups * C)});
   }
 }
 
@@ -203,24 +201,24 @@ void cells(const Call<Real>& c) {
   switch (node.op) {
     case Op::gru_cell: {
       const std::int64_t H = node.D / 4;
-      cpu::gru_cell<Real>({rows, H, c.in(0), c.in(1), c.in(2), c.out(0), c.out(H)});
+      c.run(GruCellArgs<Real>{rows, H, c.in(0), c.in(1), c.in(2), c.out(0), c.out(H)});
       break;
     }
     case Op::gru_cell_backward: {
       const std::int64_t H = node.D / 7;
-      cpu::gru_cell_backward<Real>({rows, H, from(c.in(0), H), c.in(1), c.in(2), c.in(3), c.out(0),
-                                    c.out(3 * H), c.out(6 * H)});
+      c.run(GruCellBackwardArgs<Real>{rows, H, from(c.in(0), H), c.in(1), c.in(2), c.in(3),
+                                      c.out(0), c.out(3 * H), c.out(6 * H)});
       break;
     }
     case Op::lstm_cell: {
       const std::int64_t H = node.D / 6;
-      cpu::lstm_cell<Real>({rows, H, c.in(0), c.in(1), c.out(0), c.out(H), c.out(2 * H)});
+      c.run(LstmCellArgs<Real>{rows, H, c.in(0), c.in(1), c.out(0), c.out(H), c.out(2 * H)});
       break;
     }
     default: {
       const std::int64_t H = node.D / 5;
-      cpu::lstm_cell_backward<Real>({rows, H, from(c.in(0), 2 * H), c.in(1), from(c.in(0), H),
-                                     c.in(2), c.in(3), c.out(0), c.out(4 * H)});
+      c.run(LstmCellBackwardArgs<Real>{rows, H, from(c.in(0), 2 * H), c.in(1), from(c.in(0), H),
+                                       c.in(2), c.in(3), c.out(0), c.out(4 * H)});
     }
   }
 }
@@ -228,32 +226,25 @@ void cells(const Call<Real>& c) {
 template <class Real>
 void reductions(const Call<Real>& c) {
   const Node& node = c.node();
-  const ShardRows<Real>& shard = c.shard;
-  const std::int64_t D = node.D;
+  const std::int64_t K = c.shard.K;
   switch (node.op) {
-    case Op::sum_over_time: {
+    case Op::sum_over_time:
+      c.run(SumOverTimeArgs<Real>{all_steps(c), node.D, c.in(0), c.out()});
+      break;
+    case Op::repeat: {
       RowLayout layout;
-      layout.T = shard.T, layout.B = shard.B, layout.K = node.kind.particles ? shard.K : 1;
-      layout.offsets = shard.offsets.data();
-      cpu::sum_over_time<Real>({layout, D, c.in(0), c.out()});
+      layout.T = 1, layout.B = c.rows / K, layout.K = K;
+      move(c, Move::to_particles, layout);
       break;
     }
-    case Op::repeat:
-      for (std::int64_t r = 0; r < c.rows / shard.K; ++r) {
-        copy<Real>(shard.K, D, {c.in(0)[r], 0}, from_row(c.out(), r * shard.K));
-      }
-      break;
     case Op::sum_over_particles:
-      for (std::int64_t r = 0; r < c.rows; ++r) {
-        cpu::sum_over_rows<Real>({shard.K, D, false, from_row(c.in(0), r * shard.K), c.out()[r]});
-      }
+      c.run(SumOverParticlesArgs<Real>{c.rows, K, node.D, c.in(0), c.out()});
       break;
     case Op::log_mean_exp:
-      cpu::log_mean_exp<Real>({c.rows, shard.K, c.in(0).data, c.out().data});
+      c.run(LogMeanExpArgs<Real>{c.rows, K, c.in(0).data, c.out().data});
       break;
     default:
-      cpu::log_mean_exp_backward<Real>(
-          {c.rows / shard.K, shard.K, c.in(0).data, c.in(1).data, c.out().data});
+      c.run(LogMeanExpBackwardArgs<Real>{c.rows / K, K, c.in(0).data, c.in(1).data, c.out().data});
   }
 }
 
@@ -261,12 +252,11 @@ template <class Real>
 void diagonal(const Call<Real>& c) {
   const bool spread = c.node().op == Op::diagonal_matrix;
   const std::int64_t n = spread ? c.width(0) : c.node().D;
-  if (spread) zero(c.rows, n * n, c.out());
-  for (std::int64_t r = 0; r < c.rows; ++r) {
-    for (std::int64_t i = 0; i < n; ++i) {
-      const std::int64_t at = i * (n + 1);
-      c.out()[r][spread ? at : i] = c.in(0)[r][spread ? i : at];
-    }
+  if (spread) zero(c, c.rows, n * n, c.out());
+  for (std::int64_t i = 0; i < n; ++i) {
+    Rows<const Real> from = c.in(0);
+    from.data += spread ? i : i * (n + 1);
+    copy(c, c.rows, 1, from, c.out(spread ? i * (n + 1) : i));
   }
 }
 
@@ -278,26 +268,27 @@ void dispatch(const Call<Real>& c) {
   switch (node.op) {
     case Op::linear:
     case Op::linear_transposed:
-      cpu::dense<Real>({rows, instruction.weights, c.in(0), instruction.bias, c.in(1),
-                        node.activation, c.out()});
+      c.run(DenseArgs<Real>{rows, instruction.weights, c.in(0), instruction.bias, c.in(1),
+                            node.activation, c.out(), instruction.W});
       break;
     case Op::activation:
-      cpu::activation<Real>({node.activation, rows, D, c.in(0), c.out()});
+      c.run(ActivationArgs<Real>{node.activation, rows, D, c.in(0), c.out()});
       break;
     case Op::activation_backward:
-      cpu::activation_backward<Real>({node.activation, rows, D, c.in(0), c.in(1), c.out()});
+      c.run(ActivationBackwardArgs<Real>{node.activation, rows, D, c.in(0), c.in(1), c.out()});
       break;
     case Op::multiply_add:
-      cpu::multiply_add<Real>({rows, D, static_cast<Real>(node.alpha), static_cast<Real>(node.beta),
-                               c.in(0), c.in(1), c.in(2), c.out()});
+      c.run(MultiplyAddArgs<Real>{rows, D, static_cast<Real>(node.alpha),
+                                  static_cast<Real>(node.beta), c.in(0), c.in(1), c.in(2),
+                                  c.out()});
       break;
     case Op::gated_mix:
-      cpu::gated_mix<Real>({rows, D, c.in(0), c.in(1), c.in(2), c.out()});
+      c.run(GatedMixArgs<Real>{rows, D, c.in(0), c.in(1), c.in(2), c.out()});
       break;
     case Op::gated_mix_backward: {
       const std::int64_t n = D / 3;
-      cpu::gated_mix_backward<Real>(
-          {rows, n, c.in(0), c.in(1), c.in(2), c.in(3), c.out(0), c.out(n), c.out(2 * n)});
+      c.run(GatedMixBackwardArgs<Real>{rows, n, c.in(0), c.in(1), c.in(2), c.in(3), c.out(0),
+                                       c.out(n), c.out(2 * n)});
       break;
     }
     case Op::gru_cell:
@@ -308,27 +299,27 @@ void dispatch(const Call<Real>& c) {
       break;
     case Op::select: {
       const bool by_row = c.width(0) == 1;
-      cpu::select<Real>({rows, D, by_row, c.in(0), c.in(1), c.in(2), c.out()});
+      c.run(SelectArgs<Real>{rows, D, by_row, c.in(0), c.in(1), c.in(2), c.out()});
       break;
     }
     case Op::clamp:
-      cpu::clamp<Real>(
-          {static_cast<Real>(node.alpha), static_cast<Real>(node.beta), rows, D, c.in(0), c.out()});
+      c.run(ClampArgs<Real>{static_cast<Real>(node.alpha), static_cast<Real>(node.beta), rows, D,
+                            c.in(0), c.out()});
       break;
     case Op::clamp_backward:
-      cpu::clamp_backward<Real>({static_cast<Real>(node.alpha), static_cast<Real>(node.beta), rows,
-                                 D, c.in(0), c.in(1), c.out()});
+      c.run(ClampBackwardArgs<Real>{static_cast<Real>(node.alpha), static_cast<Real>(node.beta),
+                                    rows, D, c.in(0), c.in(1), c.out()});
       break;
     case Op::normalize:
-      cpu::normalize<Real>(
-          {node.normalization, static_cast<Real>(node.alpha), rows, D, c.in(0), c.out()});
+      c.run(NormalizeArgs<Real>{node.normalization, static_cast<Real>(node.alpha), rows, D, c.in(0),
+                                c.out()});
       break;
     case Op::normalize_backward:
-      cpu::normalize_backward<Real>(
-          {node.normalization, static_cast<Real>(node.alpha), rows, D, c.in(0), c.in(1), c.out()});
+      c.run(NormalizeBackwardArgs<Real>{node.normalization, static_cast<Real>(node.alpha), rows, D,
+                                        c.in(0), c.in(1), c.out()});
       break;
     case Op::dropout:
-      cpu::dropout<Real>({D, noise_of(c), static_cast<Real>(node.alpha), c.in(0), c.out()});
+      c.run(DropoutArgs<Real>{D, noise_of(c), static_cast<Real>(node.alpha), c.in(0), c.out()});
       break;
     case Op::softmax:
     case Op::softmax_backward:
@@ -348,18 +339,18 @@ void dispatch(const Call<Real>& c) {
       gaussian(c);
       break;
     case Op::likelihood:
-      cpu::likelihood<Real>(
-          {node.likelihood, rows, c.width(2), c.in(0), c.in(1), c.in(2), c.out()});
+      c.run(LikelihoodArgs<Real>{node.likelihood, rows, c.width(2), c.in(0), c.in(1), c.in(2),
+                                 c.out()});
       break;
     case Op::likelihood_backward:
-      cpu::likelihood_backward<Real>(
-          {node.likelihood, rows, D, c.in(0), c.in(1), c.in(2), c.in(3), c.out()});
+      c.run(LikelihoodBackwardArgs<Real>{node.likelihood, rows, D, c.in(0), c.in(1), c.in(2),
+                                         c.in(3), c.out()});
       break;
     case Op::likelihood_sample:
-      cpu::likelihood_sample<Real>({node.likelihood, D, noise_of(c), c.in(0), c.out()});
+      c.run(LikelihoodSampleArgs<Real>{node.likelihood, D, noise_of(c), c.in(0), c.out()});
       break;
     case Op::likelihood_mean:
-      cpu::likelihood_mean<Real>({node.likelihood, rows, D, c.in(0), c.out()});
+      c.run(LikelihoodMeanArgs<Real>{node.likelihood, rows, D, c.in(0), c.out()});
       break;
     case Op::kalman_filter:
     case Op::kalman_filter_backward:
@@ -368,7 +359,7 @@ void dispatch(const Call<Real>& c) {
       run_kalman(c);
       break;
     case Op::matrix_product:
-      cpu::matrix_product<Real>({rows, node.shape, c.in(0), c.in(1), c.out()});
+      c.run(MatrixProductArgs<Real>{rows, node.shape, c.in(0), c.in(1), c.out()});
       break;
     case Op::diagonal_matrix:
     case Op::matrix_diagonal:
@@ -377,49 +368,59 @@ void dispatch(const Call<Real>& c) {
     case Op::concat: {
       std::int64_t column = 0;
       for (std::size_t k = 0; k < instruction.inputs.size(); ++k) {
-        if (!instruction.placed[k]) copy<Real>(rows, c.width(k), c.in(k), c.out(column));
+        if (!instruction.placed[k]) copy(c, rows, c.width(k), c.in(k), c.out(column));
         column += c.width(k);
       }
       break;
     }
     case Op::carry:
       if (c.t >= 0) {
-        carry(c, c.t);
+        carry(c);
       } else {
-        for (std::int64_t t = 0; t < c.shard.T; ++t) carry(c, t);
+        move(c, node.backward_in_time ? Move::from_step_after : Move::from_step_before,
+             all_steps(c), c.in(1));
       }
       break;
     case Op::first:
-      edges(c, false, false);
+      move(c, Move::from_first, all_steps(c));
       break;
     case Op::last:
-      edges(c, true, false);
+      move(c, Move::from_last, all_steps(c));
       break;
     case Op::at_first:
-      edges(c, false, true);
+      move(c, Move::to_first, all_steps(c));
       break;
     case Op::at_last:
-      edges(c, true, true);
+      move(c, Move::to_last, all_steps(c));
+      break;
+    case Op::to_padded:
+      move(c, Move::to_padded, all_steps(c));
+      break;
+    case Op::to_packed:
+      move(c, Move::to_packed, all_steps(c));
       break;
     case Op::expand:
       expand(c);
       break;
     case Op::sum_over_rows:
-      cpu::sum_over_rows<Real>(
-          {c.shard.rows(instruction.inputs[0].kind, c.t), D, false, c.in(0), c.out().data});
+      c.run(SumOverRowsArgs<Real>{c.shard.rows(instruction.inputs[0].kind, c.t), D, false, c.in(0),
+                                  c.out().data, instruction.scratch, instruction.scratch_bytes});
       break;
     case Op::weight_gradient:
-      cpu::dense_weight_gradient<Real>({rows,
-                                        D,
-                                        c.width(1),
-                                        c.in(0),
-                                        c.in(1),
-                                        true,
-                                        {instruction.gradient, instruction.gradient_stride},
-                                        instruction.bias_gradient});
+      c.run(DenseWeightGradientArgs<Real>{rows,
+                                          D,
+                                          c.width(1),
+                                          c.in(0),
+                                          c.in(1),
+                                          true,
+                                          {instruction.gradient, instruction.gradient_stride},
+                                          instruction.bias_gradient,
+                                          instruction.scratch,
+                                          instruction.scratch_bytes});
       break;
     case Op::row_gradient:
-      cpu::sum_over_rows<Real>({rows, D, true, c.in(0), instruction.gradient});
+      c.run(SumOverRowsArgs<Real>{rows, D, true, c.in(0), instruction.gradient, instruction.scratch,
+                                  instruction.scratch_bytes});
       break;
     case Op::sum_over_time:
     case Op::repeat:
@@ -442,11 +443,31 @@ void dispatch(const Call<Real>& c) {
 }  // namespace
 
 template <class Real>
-void run(const Instruction<Real>& instruction, const ShardRows<Real>& shard, std::int64_t t) {
+std::size_t scratch_bytes(const Instruction<Real>& instruction, const ScanRows<Real>& shard) {
+  const Node& node = *instruction.node;
+  if (is_kalman(node.op)) return kalman_scratch_bytes(instruction, shard);
+  if (shard.queue->device().is_cpu()) return 0;
+  switch (node.op) {
+    case Op::weight_gradient:
+      return cuda::dense_weight_gradient_workspace_bytes(shard.rows(node.kind, -1), node.D,
+                                                         instruction.inputs[1].D);
+    case Op::row_gradient:
+    case Op::sum_over_rows:
+      return cuda::sum_over_rows_workspace_bytes(shard.rows(instruction.inputs[0].kind, -1),
+                                                 node.D);
+    default:
+      return 0;
+  }
+}
+
+template <class Real>
+void execute(const Instruction<Real>& instruction, const ScanRows<Real>& shard, std::int64_t t) {
   dispatch(Call<Real>{instruction, shard, t, shard.rows(instruction.node->kind, t)});
 }
 
-template void run(const Instruction<float>&, const ShardRows<float>&, std::int64_t);
-template void run(const Instruction<double>&, const ShardRows<double>&, std::int64_t);
+template std::size_t scratch_bytes(const Instruction<float>&, const ScanRows<float>&);
+template std::size_t scratch_bytes(const Instruction<double>&, const ScanRows<double>&);
+template void execute(const Instruction<float>&, const ScanRows<float>&, std::int64_t);
+template void execute(const Instruction<double>&, const ScanRows<double>&, std::int64_t);
 
 }  // namespace seqvae

@@ -1,4 +1,4 @@
-// One node of a plan, ready to run on the rows of one shard: each op becomes calls of contracts.
+// One node of a plan, ready to run on the rows of a scan: each op becomes calls of contracts.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -6,10 +6,11 @@
 
 #include "seqvae/graph/graph.hpp"
 #include "seqvae/kernels/dense.hpp"
+#include "seqvae/kernels/run.hpp"
 
 namespace seqvae {
 
-/// A value's rows as seen by an instruction. The rows of step t begin at data + scale * offsets[t]
+/// A value's rows as seen by an instruction. The rows of step t begin at data + scale * first[t]
 /// rows; scale 0: at data, whatever the step (shared, per sequence, or local to a step).
 template <class Real>
 struct Operand {
@@ -26,36 +27,42 @@ struct Instruction {
   const Node* node = nullptr;
   std::vector<Operand<Real>> inputs;  ///< in the node's order; without data where not given
   Operand<Real> output;
-  const cpu::PackedWeights<Real>* weights = nullptr;
+  const cpu::PackedWeights<Real>* weights = nullptr;  ///< of a product, on the CPU
+  PlainWeights<Real> W;                               ///< of a product, elsewhere
   const Real* bias = nullptr;
   Real* gradient = nullptr;  ///< sinks: first element in the gradient buffer
   std::int64_t gradient_stride = 0;
   Real* bias_gradient = nullptr;     ///< weight_gradient: of the bias, where there is one
   Operand<Real> noise;               ///< given in place of draws
   std::vector<std::int32_t> placed;  ///< concat: 1 where the part was written in place
-  std::byte* scratch = nullptr;      ///< scratch_bytes of it, 64-byte aligned
+  std::byte* scratch = nullptr;      ///< 64-byte aligned
+  std::size_t scratch_bytes = 0;     ///< at least what scratch_bytes() says
 };
 
-/// The sequences of a shard, longest first, and what keys their noise.
+/// The rows that a scan runs over: sequences, longest first, and what keys their noise. Pointers
+/// are where the contracts read them, on the queue's device, but for `first`.
 template <class Real>
-struct ShardRows {
+struct ScanRows {
+  const Queue* queue = nullptr;
   std::int64_t T = 0, B = 0, K = 1;
-  std::vector<std::int32_t> offsets;       ///< [T + 1]
-  std::vector<std::int32_t> lengths;       ///< [B]
-  std::vector<std::int32_t> origins;       ///< [B]
-  std::vector<std::uint32_t> sequence_id;  ///< [B]
-  std::uint64_t seed = 0, step = 0;
+  std::int64_t R = 0;                          ///< packed rows, or how many there may be
+  const std::int32_t* offsets = nullptr;       ///< [T + 1]  of the packed rows
+  const std::int32_t* origins = nullptr;       ///< [B]
+  const std::uint32_t* sequence_id = nullptr;  ///< [B]
+  const std::uint64_t* step = nullptr;         ///< [1]
+  const Real* nothing = nullptr;               ///< [1]  a zero
+  /// [T][B][K]  1 where a sequence has another step after t. Given: loops run over padded rows.
+  const Real* goes_on = nullptr;
+  const std::int32_t* first = nullptr;  ///< [T + 1]  host: first row of a step in a loop
+  std::uint64_t seed = 0;
 
-  std::int64_t active(std::int64_t t) const {  ///< sequences that have a step t
-    return offsets[static_cast<std::size_t>(t) + 1] - offsets[static_cast<std::size_t>(t)];
-  }
-  std::int64_t rows() const { return offsets.back(); }
-  /// Rows of a kind: of all steps, or of step t where t >= 0.
+  std::int64_t active(std::int64_t t) const { return first[t + 1] - first[t]; }
+  /// Rows of a kind: of all steps, packed, or of step t of a loop where t >= 0.
   std::int64_t rows(RowKind kind, std::int64_t t) const {
     const std::int64_t particles = kind.particles ? K : 1;
     if (kind.base == RowKind::Base::shared) return 1;
     if (kind.base == RowKind::Base::sequence) return B * particles;
-    return (t < 0 ? rows() : active(t)) * particles;
+    return (t < 0 ? R : active(t)) * particles;
   }
 };
 
@@ -63,13 +70,12 @@ struct ShardRows {
 template <class Real>
 struct Call {
   const Instruction<Real>& instruction;
-  const ShardRows<Real>& shard;
+  const ScanRows<Real>& shard;
   std::int64_t t;     ///< -1: all steps
   std::int64_t rows;  ///< of the node's own kind
 
   Rows<Real> at(const Operand<Real>& operand) const {
-    const std::int64_t first =
-        t < 0 ? 0 : operand.scale * shard.offsets[static_cast<std::size_t>(t)];
+    const std::int64_t first = t < 0 ? 0 : operand.scale * shard.first[t];
     return {operand.data + first * operand.stride, operand.stride};
   }
   Rows<const Real> in(std::size_t i) const {
@@ -84,18 +90,25 @@ struct Call {
   }
   std::int64_t width(std::size_t i) const { return instruction.inputs[i].D; }
   const Node& node() const { return *instruction.node; }
+  template <class Args>
+  void run(const Args& args) const {
+    seqvae::run(args, *shard.queue);
+  }
 };
 
-/// What an instruction needs beside its operands, on a shard of these rows.
+/// What an instruction needs beside its operands, over these rows.
 template <class Real>
-std::size_t scratch_bytes(const Instruction<Real>& instruction, const ShardRows<Real>& shard);
+std::size_t scratch_bytes(const Instruction<Real>& instruction, const ScanRows<Real>& shard);
 
 /// Runs one instruction over all rows (t < 0), or over those of step t inside a loop.
 template <class Real>
-void run(const Instruction<Real>& instruction, const ShardRows<Real>& shard, std::int64_t t);
+void execute(const Instruction<Real>& instruction, const ScanRows<Real>& shard, std::int64_t t);
 
-/// The ops of linear-Gaussian models.
+/// The ops of linear-Gaussian models, which run on the CPU.
+bool is_kalman(Op op);
 template <class Real>
 void run_kalman(const Call<Real>& call);
+template <class Real>
+std::size_t kalman_scratch_bytes(const Instruction<Real>& instruction, const ScanRows<Real>& shard);
 
 }  // namespace seqvae

@@ -32,8 +32,15 @@ bool may_be_placed(const Node& node) {
 
 }  // namespace
 
-Plan make_plan(const Scan& scan) {
+std::int64_t bucket(std::int64_t n) {
+  std::int64_t capacity = 16;
+  while (capacity < n) capacity += std::max<std::int64_t>(capacity / 8, 1);
+  return capacity;
+}
+
+Plan make_plan(const Scan& scan, Loops loops) {
   const Graph& graph = scan.graph;
+  const auto region = [&](NodeId id) { return scan.schedule.region_of[index(id)]; };
   const std::size_t count = graph.nodes.size();
   Plan plan;
   plan.storage.resize(count);
@@ -43,9 +50,13 @@ Plan make_plan(const Scan& scan) {
   // Owners: concats take in their parts, slices and stop_gradients look at their inputs.
   for (std::size_t i = 0; i < count; ++i) {
     const Node& node = graph.nodes[i];
-    plan.storage[i] = {static_cast<std::int32_t>(i), 0,
-                       node.kind.base == RowKind::Base::shared ? 0 : node.D, false,
-                       node.op == Op::parameter_row};
+    Storage& s = plan.storage[i];
+    s.root = static_cast<std::int32_t>(i);
+    s.stride = node.kind.base == RowKind::Base::shared ? 0 : node.D;
+    s.parameter = node.op == Op::parameter_row;
+    if (loops == Loops::packed) continue;
+    s.given = is_given(node);
+    s.padded = is_padded(scan, static_cast<NodeId>(i));
   }
   std::vector<bool> is_output(count, false);
   for (const Output& output : graph.outputs) is_output[index(output.node)] = true;
@@ -57,8 +68,10 @@ Plan make_plan(const Scan& scan) {
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       const NodeId part = node.inputs[k];
       Storage& s = plan.storage[index(part)];
-      if (may_be_placed(graph[part]) && graph[part].kind == node.kind && s.root == part) {
-        s = {static_cast<std::int32_t>(i), column, plan.storage[i].stride, false, false};
+      if (may_be_placed(graph[part]) && graph[part].kind == node.kind && s.root == part &&
+          s.padded == plan.storage[i].padded) {
+        s.root = static_cast<std::int32_t>(i), s.column = column;
+        s.stride = plan.storage[i].stride;
         plan.placed[i][k] = 1;
       }
       column += graph[part].D;
@@ -66,9 +79,10 @@ Plan make_plan(const Scan& scan) {
   }
   for (const NodeId id : order_of_one_step(graph)) {
     const Node& node = graph[id];
-    if (node.op != Op::slice && node.op != Op::stop_gradient) continue;
-    const Storage& of = plan.storage[index(node.inputs[0])];
-    plan.storage[index(id)] = {of.root, of.column + node.begin, of.stride, false, of.parameter};
+    if (!is_view(node)) continue;
+    Storage view = plan.storage[index(node.inputs[0])];
+    view.column += node.begin;
+    plan.storage[index(id)] = view;
   }
 
   // Places in the order of execution: a loop is one place, as its values live while it runs.
@@ -87,14 +101,12 @@ Plan make_plan(const Scan& scan) {
   for (std::size_t i = 0; i < count; ++i) {
     if (graph.nodes[i].op == Op::carry) holds_carry[index(plan.storage[i].root)] = true;
   }
-  const auto region = [&](NodeId id) { return scan.schedule.region_of[index(id)]; };
   for (std::size_t i = 0; i < count; ++i) {
     const NodeId id = static_cast<NodeId>(i);
     const Node& node = graph.nodes[i];
     const std::size_t root = index(plan.storage[i].root);
     const Region& mine = scan.schedule.regions[static_cast<std::size_t>(region(id))];
-    const bool filled =
-        node.op == Op::input || node.op == Op::noise_position;  // for all steps at once
+    const bool filled = is_given(node) || node.op == Op::to_padded;  // for all steps at once
     if (!mine.loop || node.kind.base != RowKind::Base::step || is_output[i] || filled)
       local[root] = false;
     for (NodeId input : node.inputs) {
@@ -114,10 +126,7 @@ Plan make_plan(const Scan& scan) {
     const Node& node = graph.nodes[i];
     if (is_sink(node)) continue;
     const std::size_t root = index(plan.storage[i].root);
-    // Inputs are packed before anything runs.
-    const bool early =
-        node.op == Op::input || node.op == Op::constant || node.op == Op::noise_position;
-    plan.first_use[root] = std::min(plan.first_use[root], early ? 0 : place[i]);
+    plan.first_use[root] = std::min(plan.first_use[root], is_given(node) ? 0 : place[i]);
     plan.last_use[root] = std::max(plan.last_use[root], is_output[i] ? now : place[i]);
   }
   for (std::size_t i = 0; i < count; ++i) {
@@ -130,13 +139,15 @@ Plan make_plan(const Scan& scan) {
   return plan;
 }
 
-std::vector<std::int64_t> place(const Scan& scan, const Plan& plan, const Capacity& capacity) {
+Places place(const Scan& scan, const Plan& plan, const Capacity& capacity) {
   const Graph& graph = scan.graph;
   struct Block {
     std::int64_t size;
     std::int32_t first, last;
     std::size_t node;
   };
+  Places places;
+  places.offsets.assign(graph.nodes.size(), -1);
   std::vector<Block> blocks;
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
@@ -144,16 +155,21 @@ std::vector<std::int64_t> place(const Scan& scan, const Plan& plan, const Capaci
     if (s.root != static_cast<std::int32_t>(i) || s.parameter || is_sink(node)) continue;
     std::int64_t rows = 1;
     if (node.kind.base == RowKind::Base::sequence || s.local) rows = capacity.sequences;
-    if (node.kind.base == RowKind::Base::step && !s.local) rows = capacity.rows;
+    if (node.kind.base == RowKind::Base::step && !s.local)
+      rows = s.padded ? capacity.steps * capacity.sequences : capacity.rows;
     if (node.kind.particles) rows *= capacity.particles;
-    blocks.push_back({(rows * node.D + 15) / 16 * 16, plan.first_use[i], plan.last_use[i], i});
+    const std::int64_t size = (rows * node.D + 15) / 16 * 16;
+    if (s.given) {
+      places.offsets[i] = places.given;
+      places.given += size;
+    } else {
+      blocks.push_back({size, plan.first_use[i], plan.last_use[i], i});
+    }
   }
   // Largest first, each at the lowest offset that no block alive at the same time covers.
   std::stable_sort(blocks.begin(), blocks.end(),
                    [](const Block& a, const Block& b) { return a.size > b.size; });
-  std::vector<std::int64_t> offsets(graph.nodes.size() + 1, -1);
   std::vector<std::pair<std::int64_t, const Block*>> placed;  // by offset
-  std::int64_t end = 0;
   for (const Block& block : blocks) {
     std::int64_t offset = 0;
     for (const auto& [other_offset, other] : placed) {
@@ -161,14 +177,13 @@ std::vector<std::int64_t> place(const Scan& scan, const Plan& plan, const Capaci
       if (offset + block.size <= other_offset) break;
       offset = std::max(offset, other_offset + other->size);
     }
-    offsets[block.node] = offset;
-    end = std::max(end, offset + block.size);
+    places.offsets[block.node] = offset;
+    places.arena = std::max(places.arena, offset + block.size);
     placed.insert(std::upper_bound(placed.begin(), placed.end(), offset,
                                    [](std::int64_t o, const auto& p) { return o < p.first; }),
                   {offset, &block});
   }
-  offsets.back() = end;
-  return offsets;
+  return places;
 }
 
 }  // namespace seqvae

@@ -39,11 +39,12 @@ std::vector<std::vector<std::int32_t>> batches_of(const data::SequenceSet& set,
 template <class Real>
 class DeepPredictor : public Predictor {
  public:
-  DeepPredictor(std::unique_ptr<Model> model, std::vector<Real> values, ThreadPool& pool)
-      : model_(std::move(model)), values_(std::move(values)), pool_(pool) {
-    require(static_cast<std::int64_t>(values_.size()) == model_->parameters().size(), "predictor",
-            "parameters", values_.size(),
+  DeepPredictor(std::unique_ptr<Model> model, const std::vector<Real>& values, Machine& machine)
+      : model_(std::move(model)), machine_(machine), values_(machine.queue) {
+    require(static_cast<std::int64_t>(values.size()) == model_->parameters().size(), "predictor",
+            "parameters", values.size(),
             fmt::format("the model's {}", model_->parameters().size()));
+    values_.upload(values);
   }
 
   std::vector<std::string> bounds() const override { return {"elbo", "iwae"}; }
@@ -233,7 +234,8 @@ class DeepPredictor : public Predictor {
                     options.paths, options.states, options.trace.missing);
     auto found = executors_.find(key);
     if (found == executors_.end()) {
-      Executor<Real> made(model_->scan(options), model_->parameters(), pool_, K);
+      Executor<Real> made =
+          make_executor<Real>(model_->scan(options), model_->parameters(), machine_, K);
       found = executors_.emplace(key, std::move(made)).first;
       found->second.set_parameters(values_.data());
     }
@@ -413,8 +415,8 @@ class DeepPredictor : public Predictor {
   }
 
   std::unique_ptr<Model> model_;
-  std::vector<Real> values_;
-  ThreadPool& pool_;
+  Machine& machine_;
+  Buffer<Real> values_;
   std::map<std::string, Executor<Real>> executors_;
   std::uint64_t step_ = 0;
 };
@@ -423,13 +425,13 @@ class DeepPredictor : public Predictor {
 
 template <class Real>
 std::unique_ptr<Predictor> make_deep_predictor(std::unique_ptr<Model> model,
-                                               std::vector<Real> values, ThreadPool& pool) {
-  return std::make_unique<DeepPredictor<Real>>(std::move(model), std::move(values), pool);
+                                               const std::vector<Real>& values, Machine& machine) {
+  return std::make_unique<DeepPredictor<Real>>(std::move(model), values, machine);
 }
 
-template std::unique_ptr<Predictor> make_deep_predictor(std::unique_ptr<Model>, std::vector<float>,
-                                                        ThreadPool&);
-template std::unique_ptr<Predictor> make_deep_predictor(std::unique_ptr<Model>, std::vector<double>,
-                                                        ThreadPool&);
+template std::unique_ptr<Predictor> make_deep_predictor(std::unique_ptr<Model>,
+                                                        const std::vector<float>&, Machine&);
+template std::unique_ptr<Predictor> make_deep_predictor(std::unique_ptr<Model>,
+                                                        const std::vector<double>&, Machine&);
 
 }  // namespace seqvae

@@ -1,5 +1,6 @@
 #include "seqvae/kernels/optimizer.hpp"
 
+#include "kernels/optimizer/blocks.hpp"
 #include "seqvae/core/error.hpp"
 
 namespace seqvae {
@@ -29,6 +30,8 @@ void check(const AdamWStep& step) {
   require(step.update >= 1, where, "step.update", step.update, ">= 1");
   require(step.learning_rate >= 0, where, "step.learning_rate", step.learning_rate, ">= 0");
 }
+
+std::size_t cuda::adamw_workspace_bytes() { return kMostBlocks * sizeof(double); }
 
 template void check(const AdamWArgs<float>&);
 template void check(const AdamWArgs<double>&);

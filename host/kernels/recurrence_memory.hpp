@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/common/arena.hpp"
+#include "seqvae/core/arena.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/gru.hpp"
 #include "seqvae/kernels/lstm.hpp"

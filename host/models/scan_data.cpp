@@ -125,7 +125,9 @@ void ScanData<Real>::bind(std::span<const std::int32_t> members, const ScanOptio
   set("x", x_);
   if (missing_) set("x_mask", mask_), set("x_missing", missing_x_);
   if (U_ > 0) set("controls", controls_);
-  if (weighted_) set("weight", weight_);
+  if (!scan.weighted) return;
+  if (weight_.empty()) weight_.assign(x_.size() / static_cast<std::size_t>(D_), Real{1});
+  set("weight", weight_);
 }
 
 template class ScanData<float>;

@@ -87,22 +87,23 @@ std::unique_ptr<Model> RunFolder::make_model() const {
 }
 
 std::unique_ptr<Predictor> RunFolder::predictor(const std::string& checkpoint,
-                                                ThreadPool& pool) const {
+                                                Machine& machine) const {
   const std::filesystem::path file = path / (checkpoint + ".safetensors");
   if (model() == "lgssm") {
     const io::JsonView json(config, (path / "config.json").string());
     const DataShape shape = data_shape();
     const std::unique_ptr<LgssmForm> form =
         make_lgssm_form(json.at("configuration"), shape.x_width, shape.controls_width);
-    return make_lgssm_predictor(form->build(read_lgssm_checkpoint(file, *form).parameters), pool);
+    return make_lgssm_predictor(form->build(read_lgssm_checkpoint(file, *form).parameters),
+                                machine.pool);
   }
   std::unique_ptr<Model> made = make_model();
   if (config.at("precision") == "float64") {
     std::vector<double> values = read_checkpoint<double>(file, made->parameters()).parameters;
-    return make_deep_predictor(std::move(made), std::move(values), pool);
+    return make_deep_predictor(std::move(made), values, machine);
   }
   std::vector<float> values = read_checkpoint<float>(file, made->parameters()).parameters;
-  return make_deep_predictor(std::move(made), std::move(values), pool);
+  return make_deep_predictor(std::move(made), values, machine);
 }
 
 }  // namespace seqvae

@@ -6,18 +6,20 @@
 
 #include "host/train/schedule.hpp"
 #include "seqvae/core/error.hpp"
-#include "seqvae/kernels/optimizer.hpp"
+#include "seqvae/kernels/arithmetic.hpp"
+#include "seqvae/kernels/run.hpp"
 
 namespace seqvae {
 namespace {
 
-ScanOptions with_objective(const TrainConfig& config, ScanOptions options) {
+ScanOptions with_objective(const TrainConfig& config, ScanOptions options, const Queue& queue) {
   options.bound = config.bound == "iwae" ? Bound::iwae : Bound::elbo;
   options.trace.particles = config.samples > 1;
   options.trace.sampled_kl = options.bound == Bound::iwae;
   options.gradient = true;
   options.trace.dropout = true;
   options.free_nats = config.free_nats;
+  options.weighted |= !queue.device().is_cpu();  // rows of a capacity: graph/executor.hpp
   return options;
 }
 
@@ -61,22 +63,41 @@ Totals Totals::from_json(const io::JsonView& json) {
 
 template <class Real>
 TrainStep<Real>::TrainStep(const Model& model, const TrainConfig& config, const ScanOptions& data,
-                           ThreadPool& pool)
+                           Machine& machine)
     : config_(config),
-      executor_(model.scan(with_objective(config, data)), model.parameters(), pool, config.samples),
+      queue_(machine.queue),
+      executor_(make_executor<Real>(model.scan(with_objective(config, data, machine.queue)),
+                                    model.parameters(), machine, config.samples)),
       one_over_particles_(static_cast<Real>(1.0 / static_cast<double>(config.samples))),
-      gradients_(static_cast<std::size_t>(model.parameters().size())),
-      more_gradients_(config.accumulate > 1 ? gradients_.size() : 0) {}
+      parameters_(queue_),
+      m_(queue_),
+      v_(queue_),
+      gradients_(queue_, static_cast<std::size_t>(model.parameters().size())),
+      more_gradients_(queue_, config.accumulate > 1 ? gradients_.count() : 0),
+      step_words_(queue_, 1),
+      norm_(queue_, 1),
+      workspace_(queue_, cuda::adamw_workspace_bytes()) {}
 
 template <class Real>
-void TrainStep<Real>::begin(std::int64_t step, std::int64_t rows,
-                            const std::vector<Real>& parameters) {
+void TrainStep<Real>::load(const Checkpoint<Real>& state) {
+  parameters_.upload(state.parameters);
+  m_.upload(state.m), v_.upload(state.v);
+}
+
+template <class Real>
+void TrainStep<Real>::store(Checkpoint<Real>& state) const {
+  parameters_.download(state.parameters);
+  m_.download(state.m), v_.download(state.v);
+}
+
+template <class Real>
+void TrainStep<Real>::begin(std::int64_t step, std::int64_t rows) {
   step_ = step, batches_ = 0;
   beta_ = static_cast<Real>(beta_at(config_, step));
   seed_ = static_cast<Real>(-1.0 / static_cast<double>(rows));
   totals_ = Totals();
   totals_.rows = rows;
-  executor_.set_parameters(parameters.data());
+  executor_.set_parameters(parameters_.data());
 }
 
 template <class Real>
@@ -84,31 +105,37 @@ void TrainStep<Real>::add(ScanBatch<Real>& batch) {
   bind(batch, "beta", beta_), bind(batch, "seed", seed_);
   bind(batch, "one_over_particles", one_over_particles_);
   batch.seed = config_.seed, batch.step = static_cast<std::uint64_t>(step_);
-  std::vector<Real>& gradients = batches_ == 0 ? gradients_ : more_gradients_;
-  executor_.run(batch, gradients.data());
+  executor_.run(batch, batches_ == 0 ? gradients_.data() : more_gradients_.data());
   totals_.add(executor_, static_cast<std::int64_t>(batch.lengths.size()));
-  if (batches_ > 0) {
-    for (std::size_t p = 0; p < gradients_.size(); ++p) gradients_[p] += more_gradients_[p];
+  if (batches_ > 0) {  // gradients_ += more_gradients_; the table's buffer is whole rows of 16
+    constexpr std::int64_t D = 16;
+    const Rows<Real> sum(gradients_.data(), D), more(more_gradients_.data(), D);
+    const auto rows = static_cast<std::int64_t>(gradients_.count()) / D;
+    run(MultiplyAddArgs<Real>{.rows = rows, .D = D, .a = sum, .c = more, .y = sum}, queue_);
   }
   ++batches_;
 }
 
 template <class Real>
-double TrainStep<Real>::update(double learning_rate, std::int64_t number,
-                               Checkpoint<Real>& state) const {
+double TrainStep<Real>::update(double learning_rate, std::int64_t number) {
   double norm = std::numeric_limits<double>::quiet_NaN();
   if (!std::isfinite(totals_.objective)) return norm;
+  const AdamWStep words{number, learning_rate};
+  check(words);
+  queue_.copy(step_words_.data(), &words, sizeof words);
   AdamWArgs<Real> args;
-  args.count = static_cast<std::int64_t>(gradients_.size());
-  args.parameters = state.parameters.data(), args.gradients = gradients_.data();
-  args.m = state.m.data(), args.v = state.v.data();
-  const AdamWStep step{number, learning_rate};
-  args.step = &step;
+  args.count = static_cast<std::int64_t>(gradients_.count());
+  args.parameters = parameters_.data(), args.gradients = gradients_.data();
+  args.m = m_.data(), args.v = v_.data();
+  args.step = step_words_.data();
   args.beta1 = config_.beta1, args.beta2 = config_.beta2, args.epsilon = config_.epsilon;
   args.weight_decay = config_.weight_decay, args.l2 = config_.l2;
   args.clip_norm = config_.clip_norm, args.clip_value = config_.clip_value;
-  args.norm = &norm;
-  cpu::adamw(args);
+  args.norm = norm_.data();
+  args.workspace = workspace_.data(), args.workspace_bytes = workspace_.count();
+  run(args, queue_);
+  queue_.copy(&norm, norm_.data(), sizeof norm);
+  queue_.synchronize();
   return norm;
 }
 

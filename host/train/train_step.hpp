@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "host/train/checkpoint.hpp"
+#include "seqvae/core/machine.hpp"
 #include "seqvae/graph/executor.hpp"
+#include "seqvae/kernels/optimizer.hpp"
 #include "seqvae/train/trainer.hpp"
 
 namespace seqvae {
@@ -26,29 +28,39 @@ struct Totals {
 template <class Real>
 class TrainStep {
  public:
-  /// Of batches whose scan is traced as `data` says: missing, weighted. Config and pool must
-  /// outlive the step.
+  /// Of batches whose scan is traced as `data` says: missing, weighted. It works on the
+  /// machine's device, with its own copy of parameters and moments there. Config and machine must
+  /// outlive it.
   TrainStep(const Model& model, const TrainConfig& config, const ScanOptions& data,
-            ThreadPool& pool);
+            Machine& machine);
 
-  /// Step `step`, from 1, of batches that have `rows` rows that count, at these parameters.
-  void begin(std::int64_t step, std::int64_t rows, const std::vector<Real>& parameters);
+  /// Parameters and moments to start from, and as they are now.
+  void load(const Checkpoint<Real>& state);
+  void store(Checkpoint<Real>& state) const;
+  const Real* parameters() const { return parameters_.data(); }  ///< on the device
+
+  /// Step `step`, from 1, of batches that have `rows` rows that count.
+  void begin(std::int64_t step, std::int64_t rows);
   /// Adds a batch, which names its sequences and data; scalars and what keys noise are set here.
   void add(ScanBatch<Real>& batch);
   /// AdamW; `number` counts the updates, this one included. Returns the gradient's norm before
   /// clipping. Where that or the objective is not finite, so is what it returns, and parameters
   /// and moments stay as they are.
-  double update(double learning_rate, std::int64_t number, Checkpoint<Real>& state) const;
+  double update(double learning_rate, std::int64_t number);
 
   const ScanOptions& scan_options() const { return executor_.scan().options; }
   const Totals& totals() const { return totals_; }  ///< of the batches added so far
 
  private:
   const TrainConfig& config_;
+  const Queue& queue_;
   Executor<Real> executor_;
   std::int64_t step_ = 0, batches_ = 0;
   Real beta_ = 1, seed_ = 0, one_over_particles_ = 1;
-  std::vector<Real> gradients_, more_gradients_;
+  Buffer<Real> parameters_, m_, v_, gradients_, more_gradients_;
+  Buffer<AdamWStep> step_words_;
+  Buffer<double> norm_;
+  Buffer<std::byte> workspace_;
   Totals totals_;
 };
 

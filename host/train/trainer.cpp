@@ -25,16 +25,17 @@ class Training {
         config_(config),
         options_(options),
         callbacks_(callbacks),
-        pool_(options.threads),
+        machine_(options.device, options.threads),
         train_data_(dataset.training_part(), model.shape()),
         batches_(dataset.training_part().lengths, config.batch_size, config.seed),
-        train_step_(model, config, train_data_.scan_options(), pool_),
+        train_step_(model, config, train_data_.scan_options(), machine_),
         metrics_(options.run / "metrics.jsonl") {
     if (dataset.has("valid")) {
       valid_data_.emplace(dataset.part("valid"), model.shape());
       ScanOptions valid = valid_data_->scan_options();
       valid.trace.particles = config.validation_samples > 1;
-      validator_.emplace(model.scan(valid), model.parameters(), pool_, config.validation_samples);
+      validator_.emplace(make_executor<Real>(model.scan(valid), model.parameters(), machine_,
+                                             config.validation_samples));
       valid_batches_ = data::batches_by_length(dataset.part("valid").lengths, 64);
     }
     const std::int64_t per_epoch = batches_.per_epoch();
@@ -45,6 +46,7 @@ class Training {
 
   Stop run() {
     options_.resume ? restore() : begin();
+    train_step_.load(state_);
     started_ = std::chrono::steady_clock::now();
     while (step_ < steps_ && !stopped_early()) {
       one_step();
@@ -73,14 +75,14 @@ class Training {
   }
 
   void one_step() {
-    train_step_.begin(step_ + 1, rows_of_step(), state_.parameters);
+    train_step_.begin(step_ + 1, rows_of_step());
     for (std::int64_t i = 0; i < config_.accumulate; ++i) {
       train_step_.add(next_batch());
       sequences_ += static_cast<std::int64_t>(batch_.lengths.size());
     }
     ++step_;
     record(train_step_.totals(),
-           train_step_.update(learning_rate_at(config_, step_, steps_), updates_ + 1, state_));
+           train_step_.update(learning_rate_at(config_, step_, steps_), updates_ + 1));
   }
 
   /// Rows that count of the step's batches, known before the first of them runs.
@@ -143,7 +145,7 @@ class Training {
       return;
     }
     Totals totals;
-    validator_->set_parameters(state_.parameters.data());
+    validator_->set_parameters(train_step_.parameters());
     Real one = 1, share = static_cast<Real>(1.0 / static_cast<double>(config_.validation_samples));
     for (const std::vector<std::int32_t>& members : valid_batches_) {
       ScanBatch<Real> batch;
@@ -202,11 +204,13 @@ class Training {
 
   void write_last() {
     metrics_.sync();
+    train_step_.store(state_);
     state_.state = state_json();
     write_checkpoint(options_.run / "last.safetensors", model_.parameters(), state_);
   }
 
   void write_best() {
+    train_step_.store(state_);
     Checkpoint<Real> best;
     best.parameters = state_.parameters;
     best.state = {{"step", step_}, {"epoch", epoch_}};
@@ -249,7 +253,7 @@ class Training {
   const TrainConfig& config_;
   const TrainOptions& options_;
   const TrainCallbacks& callbacks_;
-  ThreadPool pool_;
+  Machine machine_;
   ScanData<Real> train_data_;
   data::Batches batches_;
   TrainStep<Real> train_step_;

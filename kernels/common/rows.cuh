@@ -144,8 +144,8 @@ __device__ __forceinline__ float sum4(float4 quad) { return (quad.x + quad.y) + 
 struct RowPlace {
   std::int64_t row;  ///< where it lies in the matrices
   std::int64_t t, b, k;
-  bool exists;  ///< false from the layout's last row on
-  bool valid;   ///< false in padding
+  bool exists;  ///< false from the matrices' last row on
+  bool valid;   ///< false in padding, and in a packed layout's spare rows up to its capacity
 };
 
 /// `i` from 0 to layout.rows_at_most() - 1. What lies in lengths and offsets is read here.
@@ -164,15 +164,16 @@ __device__ __forceinline__ RowPlace place_of(const RowLayout& layout, std::int64
     place.valid = place.exists && (layout.lengths == nullptr || step < layout.lengths[place.b]);
   } else {
     at = layout.offsets[0] + static_cast<std::int64_t>(sequence_row);
-    place.exists = place.valid = at < layout.offsets[layout.T];
+    place.valid = at < layout.offsets[layout.T];
+    place.exists = place.valid || at * layout.K + place.k < layout.capacity;
     // The last step that begins at or before `at`.
     std::int64_t low = 0, high = layout.T;
-    while (place.exists && high - low > 1) {
+    while (place.valid && high - low > 1) {
       const std::int64_t middle = (low + high) / 2;
       (layout.offsets[middle] <= at ? low : high) = middle;
     }
     step = low;
-    place.b = place.exists ? at - layout.offsets[step] : 0;
+    place.b = place.valid ? at - layout.offsets[step] : 0;
   }
   place.row = at * layout.K + place.k;
   place.t = layout.t0 + step;

@@ -31,6 +31,12 @@ void copy(void* to, const void* from, std::size_t bytes, Stream stream) {
              "cudaMemcpyAsync");
 }
 
+void clear(void* data, std::size_t bytes, Stream stream) {
+  check_cuda(cudaMemsetAsync(data, 0, bytes, native(stream)), "cudaMemsetAsync");
+}
+
+void use_device(int index) { check_cuda(cudaSetDevice(index), "cudaSetDevice"); }
+
 Stream create_stream() {
   cudaStream_t stream = nullptr;
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),

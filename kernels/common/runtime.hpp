@@ -26,6 +26,12 @@ void release(void* pointer) noexcept;
 /// until the stream got there. \throws CudaError
 void copy(void* to, const void* from, std::size_t bytes, Stream stream);
 
+/// Zero bytes, in the stream's order. \throws CudaError
+void clear(void* data, std::size_t bytes, Stream stream);
+
+/// The device of all that this thread asks for from here on. \throws CudaError
+void use_device(int index);
+
 /// A stream that does not wait for the default stream. \throws CudaError
 Stream create_stream();
 void destroy_stream(Stream stream) noexcept;

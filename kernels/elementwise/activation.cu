@@ -1,29 +1,22 @@
 // Elementwise; L lanes a row (kernels/common/rows.cuh), four components a lane, no barrier.
 // Floor: memory, 8 bytes an element forward (1 read, 1 write), 12 backward.
 // The kind is one for the whole grid: its branch never parts a warp.
-#include "kernels/common/functions.cuh"
-#include "kernels/common/load_store.cuh"
 #include "kernels/common/rows.cuh"
+#include "kernels/elementwise/quads.cuh"
 
 namespace seqvae::cuda {
 namespace {
 
 __global__ void __launch_bounds__(kRowThreads)
     activate_rows(ActivationArgs<float> a, int lanes, bool wide) {
-  for_each_quad(a.rows, a.D, lanes, [&](std::int64_t row, std::int64_t d) {
-    const float4 x = load_quad(a.x[row], d, a.D, wide);
-    store_quad(a.y[row], d, a.D, wide, map4([&](float v) { return activate(a.kind, v); }, x));
-  });
+  for_each_quad(a.rows, a.D, lanes,
+                [&](std::int64_t row, std::int64_t d) { do_quad(a, row, d, wide); });
 }
 
 __global__ void __launch_bounds__(kRowThreads)
     activation_gradients(ActivationBackwardArgs<float> a, int lanes, bool wide) {
-  for_each_quad(a.rows, a.D, lanes, [&](std::int64_t row, std::int64_t d) {
-    const float4 y = load_quad(a.y[row], d, a.D, wide);
-    const float4 grad = load_quad(a.grad_y[row], d, a.D, wide);
-    store_quad(a.grad_x[row], d, a.D, wide,
-               map4([&](float v, float g) { return activation_slope(a.kind, v) * g; }, y, grad));
-  });
+  for_each_quad(a.rows, a.D, lanes,
+                [&](std::int64_t row, std::int64_t d) { do_quad(a, row, d, wide); });
 }
 
 }  // namespace

@@ -6,28 +6,17 @@
 // Hazards: padding may hold NaN and is not read; `step` is read on the device, so that a replayed
 // graph draws afresh.
 #include "kernels/common/launch.cuh"
-#include "kernels/gaussian/noise.cuh"
+#include "kernels/gaussian/sample.cuh"
 
 namespace seqvae::cuda {
 namespace {
-
-constexpr float4 kZeros{0.0f, 0.0f, 0.0f, 0.0f};
 
 __global__ void __launch_bounds__(kRowThreads)
     sample_rows(GaussianSampleArgs<float> a, int lanes, bool wide) {
   const auto [i, lane] = row_lane(lanes);
   const RowPlace place = place_of(a.noise.layout, i);
   if (!place.exists) return;  // nothing below waits for the others
-  for (std::int64_t d = 4 * lane; d < a.D; d += 4 * lanes) {
-    float4 z = kZeros;
-    if (place.valid) {
-      const float4 eps = noise_quad(a.noise, place, d, a.D, wide);
-      const float4 mu = load_quad(a.mu[place.row], d, a.D, wide);
-      const float4 logvar = load_quad(a.logvar[place.row], d, a.D, wide);
-      z = map4(sample_of, mu, logvar, eps);
-    }
-    store_quad(a.z[place.row], d, a.D, wide, z);
-  }
+  for (std::int64_t d = 4 * lane; d < a.D; d += 4 * lanes) do_quad(a, place, d, wide);
 }
 
 __global__ void __launch_bounds__(kRowThreads)
@@ -35,17 +24,7 @@ __global__ void __launch_bounds__(kRowThreads)
   const auto [i, lane] = row_lane(lanes);
   const RowPlace place = place_of(a.noise.layout, i);
   if (!place.exists) return;
-  for (std::int64_t d = 4 * lane; d < a.D; d += 4 * lanes) {
-    float4 grad_z = kZeros, grad_logvar = kZeros;
-    if (place.valid) {
-      const float4 eps = noise_quad(a.noise, place, d, a.D, wide);
-      const float4 logvar = load_quad(a.logvar[place.row], d, a.D, wide);
-      grad_z = load_quad(a.grad_z[place.row], d, a.D, wide);
-      grad_logvar = map4(sample_slope, grad_z, logvar, eps);
-    }
-    if (a.grad_mu) store_quad(a.grad_mu[place.row], d, a.D, wide, grad_z);
-    store_quad(a.grad_logvar[place.row], d, a.D, wide, grad_logvar);
-  }
+  for (std::int64_t d = 4 * lane; d < a.D; d += 4 * lanes) do_quad(a, place, d, wide);
 }
 
 }  // namespace

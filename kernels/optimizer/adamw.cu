@@ -10,14 +10,13 @@
 #include "kernels/common/load_store.cuh"
 #include "kernels/common/rows.cuh"
 #include "kernels/common/runtime.hpp"
+#include "kernels/optimizer/blocks.hpp"
 #include "seqvae/kernels/optimizer.hpp"
 
 namespace seqvae::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kElements = 2048;   // of a block, at least
-constexpr std::int64_t kMostBlocks = 512;  // which keep a device's memory busy
 using Reduce = cub::BlockReduce<double, kThreads>;
 
 /// What an update multiplies by, each formed in double and rounded once.
@@ -112,15 +111,14 @@ bool fits(const float* data) { return fits_float4({data, 0}, 0); }
 
 }  // namespace
 
-std::size_t adamw_workspace_bytes() { return kMostBlocks * sizeof(double); }
-
 void adamw(const AdamWArgs<float>& a, Stream stream) {
   check(a);
   require_workspace(a.workspace, a.workspace_bytes, adamw_workspace_bytes(), "adamw");
   double* parts = static_cast<double*>(a.workspace);
   const bool aligned =
       fits(a.parameters) && fits(a.gradients) && fits(a.m) && fits(a.v) && fits(a.decay_mask);
-  const std::int64_t wanted = std::max<std::int64_t>(1, (a.count + kElements - 1) / kElements);
+  const std::int64_t wanted =
+      std::max<std::int64_t>(1, (a.count + kElementsOfBlock - 1) / kElementsOfBlock);
   const LaunchShape shape{static_cast<unsigned>(std::min(wanted, kMostBlocks)), kThreads,
                           sizeof(Storage)};
   launch(square_sums, shape, stream, a.gradients, a.count, aligned, parts);

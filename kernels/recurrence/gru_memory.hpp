@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <iterator>
 
-#include "kernels/common/arena.hpp"
+#include "seqvae/core/arena.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/gru.hpp"
 

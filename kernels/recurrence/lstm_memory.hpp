@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "kernels/common/arena.hpp"
+#include "seqvae/core/arena.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/lstm.hpp"
 

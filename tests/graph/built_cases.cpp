@@ -16,7 +16,7 @@ SmallScan built(const std::string& name,
                 const std::function<NodeId(Graph&, ParameterTable&)>& build,
                 std::int64_t particles = 1) {
   return {name,
-          [build](ParameterTable& table, bool gradient) {
+          [build](ParameterTable& table, bool gradient, bool) {
             Scan scan;
             Graph& g = scan.graph;
             const NodeId objective = build(g, table);

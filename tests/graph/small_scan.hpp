@@ -13,12 +13,17 @@ namespace seqvae::test {
 
 inline constexpr std::int64_t kX = 3, kControls = 2;
 
-/// What a test says of a scan. `build` fills the table and gives the scan.
+/// What a test says of a scan.
 struct SmallScan {
   std::string name;
-  std::function<Scan(ParameterTable&, bool gradient)> build;
+  std::function<Scan(ParameterTable&, bool gradient, bool weighted)> make;
   std::int64_t particles = 1;
   Emission::Kind data = Emission::Kind::gaussian;
+
+  /// Fills the table and gives the scan. `weighted` asks for it; not every scan can be.
+  Scan build(ParameterTable& table, bool gradient, bool weighted = false) const {
+    return make(table, gradient, weighted);
+  }
 };
 
 /// A step from a function that makes its layers in the table first.
@@ -30,10 +35,12 @@ inline SmallScan small_step(std::string name, StepMaker make, ScanOptions option
   options.trace.x_width = kX, options.trace.controls_width = kControls;
   options.trace.particles = particles > 1;
   return {std::move(name),
-          [make = std::move(make), options](ParameterTable& table, bool gradient) mutable {
-            options.gradient = gradient;
+          [make = std::move(make), options](ParameterTable& table, bool gradient, bool weighted) {
+            ScanOptions asked = options;
+            asked.gradient = gradient;
+            if (weighted) asked.weighted = true;
             const StepFunction step = make(table);
-            return trace_scan(step, table, options);
+            return trace_scan(step, table, asked);
           },
           particles, data};
 }

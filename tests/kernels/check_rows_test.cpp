@@ -8,6 +8,7 @@
 #include "seqvae/kernels/dropout.hpp"
 #include "seqvae/kernels/gaussian.hpp"
 #include "seqvae/kernels/likelihood.hpp"
+#include "seqvae/kernels/movement.hpp"
 #include "seqvae/kernels/normalization.hpp"
 #include "seqvae/kernels/optimizer.hpp"
 #include "seqvae/kernels/recurrent_cell.hpp"
@@ -140,6 +141,57 @@ TEST_F(CheckRows, NamesWhatANoiseNeeds) {
                  "of them");
 }
 
+TEST_F(CheckRows, NamesWhatAMoveNeeds) {
+  const std::int32_t offsets[3] = {0, 2, 3};
+  RowLayout packed;
+  packed.T = packed.B = 2, packed.offsets = offsets;
+  const MoveRowsArgs<float> good{Move::to_steps, packed, 4, m, {}, m};
+  EXPECT_NO_THROW(check(good));
+  auto a = good;
+  a.move = static_cast<Move>(10);
+  expect_refused(a, "move_rows: move = 10, must be a Move");
+  a = good, a.layout.B = -1;
+  expect_refused(a, "move_rows: layout.B = -1, must be from 0 to 2^31 - 1");
+  a = good, a.layout.K = 0;
+  expect_refused(a, "move_rows: layout.K = 0, must be from 1 to 2^24 - 1");
+  a = good, a.layout.capacity = -1;
+  expect_refused(a, "move_rows: layout.capacity = -1, must be from 0 to 2^31 - 1");
+  a = good, a.D = -1;
+  expect_refused(a, "move_rows: D = -1, must be from 0 to 2^31 - 1");
+  a = good, a.layout.offsets = nullptr;
+  expect_refused(a, "move_rows: layout.offsets is null, must point to memory");
+  a.move = Move::to_particles;  // of either layout
+  EXPECT_NO_THROW(check(a));
+  a.layout.capacity = 3;
+  expect_refused(a, "move_rows: layout.capacity = 3, must be 0 or at least T B K");
+  a = good, a.start = m;
+  expect_refused(a,
+                 "move_rows: start is given, must be left out unless move is from_step_before or "
+                 "from_step_after");
+  a.move = Move::from_step_after;
+  EXPECT_NO_THROW(check(a));
+  a.start.stride = -4;
+  expect_refused(a, "move_rows: start.stride = -4, must be >= 0");
+  a = good, a.x = {};
+  expect_refused(a, "move_rows: x is null, must point to memory");
+  a.layout.B = 0, a.layout.capacity = 2;  // nothing to read, and rows to clear
+  EXPECT_NO_THROW(check(a));
+  a.y = {};
+  expect_refused(a, "move_rows: y is null, must point to memory");
+  a = good, a.y.stride = 3;
+  expect_refused(a, "move_rows: y.stride = 3, must be >= its width 4");
+  a.move = Move::from_last, a.layout.B = 1;  // one row
+  EXPECT_NO_THROW(check(a));
+  expect_refused(SumOverParticlesArgs<float>{2, 0, 4, m, m},
+                 "sum_over_particles: K = 0, must be from 1 to 2^31 - 1");
+  expect_refused(SumOverParticlesArgs<float>{-1, 2, 4, m, m},
+                 "sum_over_particles: rows = -1, must be from 0 to 2^31 - 1");
+  expect_refused(SumOverParticlesArgs<float>{2, 2, 4, {}, m},
+                 "sum_over_particles: x is null, must point to memory");
+  expect_refused(SumOverParticlesArgs<float>{2, 2, 4, m, {memory, 0}},
+                 "sum_over_particles: y.stride = 0, must be >= its width 4");
+}
+
 TEST_F(CheckRows, ReadNothingThatMayLieOnADevice) {
   const auto* out_of_reach = reinterpret_cast<const std::int32_t*>(64);
   auto a = sample();
@@ -149,6 +201,7 @@ TEST_F(CheckRows, ReadNothingThatMayLieOnADevice) {
   RowLayout packed;
   packed.T = packed.B = 2, packed.offsets = out_of_reach;
   EXPECT_NO_THROW(check(SumOverTimeArgs<float>{packed, 4, m, m}));
+  EXPECT_NO_THROW(check(MoveRowsArgs<float>{Move::from_last, packed, 4, m, {}, m}));
 }
 
 TEST_F(CheckRows, NamesSettingsOfTheOptimiser) {

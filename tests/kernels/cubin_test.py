@@ -51,6 +51,8 @@ BUDGETS = {
     "lstm_steps/begin_gradients": 40,
     "lstm_steps/step": 40,
     "lstm_steps/step_gradients": 40,
+    "movement/particle_sums": 40,
+    "movement/route_rows": 32,
     "adamw/square_sums": 40,
     "adamw/update_quads": 64,
     "log_mean_exp/log_mean_exp_gradients": 64,

@@ -47,14 +47,15 @@ void expect_parameters(const ParameterTable& table, const std::vector<double>& a
 
 /// `accumulate`: the batch so many times over, which is the same objective.
 void expect_updates(const json& c, int threads, std::int64_t accumulate) {
-  ThreadPool pool(threads);
+  Machine machine(Device::cpu(), threads);
   OracleRun<double> run(c);
   TrainConfig config = train_config_of(c);
   config.accumulate = accumulate;
-  TrainStep<double> step(*run.model, config, {}, pool);
+  TrainStep<double> step(*run.model, config, {}, machine);
   EXPECT_TRUE(step.scan_options().trace.dropout);
   Checkpoint<double> state{run.values, {}, {}, {}};
   state.m.assign(run.values.size(), 0), state.v.assign(run.values.size(), 0);
+  step.load(state);
   std::int64_t rows = 0;
   for (const std::int32_t length : run.lengths) rows += accumulate * length;
 
@@ -64,9 +65,10 @@ void expect_updates(const json& c, int threads, std::int64_t accumulate) {
   for (std::size_t i = 0; i < objectives.size(); ++i) {
     const std::int64_t n = static_cast<std::int64_t>(i) + 1;
     const std::string update = "update " + std::to_string(n);
-    step.begin(n, rows, state.parameters);
+    step.begin(n, rows);
     for (std::int64_t k = 0; k < accumulate; ++k) step.add(run.batch);
-    const double norm = step.update(learning_rate_at(config, n, 3), n, state);
+    const double norm = step.update(learning_rate_at(config, n, 3), n);
+    step.store(state);
     expect_close(-step.totals().objective / static_cast<double>(rows), objectives[i], objectives[i],
                  update + ", objective");
     expect_close(norm, norms[i], norms[i], update + ", gradient norm");

@@ -26,6 +26,10 @@ void for_each_row(const RowLayout& layout, Visit&& visit) {
       }
     }
   }
+  if (layout.offsets == nullptr) return;
+  for (std::int64_t row = layout.offsets[layout.T] * layout.K; row < layout.capacity; ++row) {
+    visit(RowPlace{row, 0, 0, 0, false});
+  }
 }
 
 /// The random words of components 4 * quad .. 4 * quad + 3 of a row.

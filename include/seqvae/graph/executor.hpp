@@ -1,17 +1,21 @@
-/// \file  Runs a scan on the CPU: sequences dealt to threads, each its own for all steps.
+/// \file  Runs a scan: on the threads of the CPU, or in the order of a device's queue.
 ///
-/// The sequences of a batch are sorted by length, longest first, and dealt in turn to shards, one a
-/// thread. A shard packs its rows (kernels/rows.hpp), runs every region of the schedule over them,
-/// and needs no other shard: there is no barrier inside a step. Gradients of the shards are added
-/// in a fixed order. All values of a shard stand in one arena, planned by liveness for a capacity
-/// of rows and sequences; a batch that fits allocates nothing.
+/// Threads: the sequences of a batch are sorted by length, longest first, and dealt in turn to
+/// shards, one a thread. A shard packs its rows (kernels/rows.hpp), runs every region of the
+/// schedule over them, and needs no other shard: there is no barrier inside a step. Gradients of
+/// the shards are added in a fixed order. All values of a shard stand in one arena, planned by
+/// liveness for a capacity of rows and sequences; a batch that fits allocates nothing.
+///
+/// A queue: the batch is one such share, at sizes of its capacity; from the second batch of a
+/// capacity on, its work is a recording (core/queue.hpp) that is replayed. Parameters and gradients
+/// lie on the queue's device; a batch and outputs are the host's.
 #pragma once
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "seqvae/core/threads.hpp"
+#include "seqvae/core/machine.hpp"
 #include "seqvae/graph/scan.hpp"
 
 namespace seqvae {
@@ -40,15 +44,23 @@ struct ScanBatch {
 };
 
 template <class Real>
+class ScanRunner;
+
+template <class Real>
 class Executor {
  public:
-  /// The pool must outlive the executor. \throws InvalidArgument where the graph cannot run.
+  /// Pool or queue, and the table, must outlive the executor.
+  /// \throws InvalidArgument where the graph cannot run there. In the order of a queue a gradient
+  /// is taken of weighted scans alone.
   Executor(Scan scan, const ParameterTable& parameters, ThreadPool& pool,
+           std::int64_t particles = 1);
+  Executor(Scan scan, const ParameterTable& parameters, const Queue& queue,
            std::int64_t particles = 1);
   ~Executor();
   Executor(Executor&&) noexcept;
 
-  /// Packs the weights for products. To be called when values have changed, before run().
+  /// Packs the weights for products. To be called when values have changed, before run(); they must
+  /// stay until the next call.
   void set_parameters(const Real* values);
 
   /// Runs the scan; gradients [parameters.size()] are overwritten where the scan has any.
@@ -70,8 +82,16 @@ class Executor {
   std::int64_t plan_count() const;  ///< capacities planned so far
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<ScanRunner<Real>> runner_;
 };
+
+/// On the machine's device.
+template <class Real>
+Executor<Real> make_executor(Scan scan, const ParameterTable& parameters, Machine& machine,
+                             std::int64_t particles = 1) {
+  if (!machine.queue.device().is_cpu())
+    return {std::move(scan), parameters, machine.queue, particles};
+  return {std::move(scan), parameters, machine.pool, particles};
+}
 
 }  // namespace seqvae

@@ -109,6 +109,8 @@ enum class Op : std::uint8_t {
   at_first,  ///< the transposes of both: sequence -> step, zero elsewhere
   at_last,
   expand,         ///< sequence -> step: the same row at every step
+  to_padded,      ///< step -> step: from packed rows to those of a loop that runs over padded ones
+  to_packed,      ///< and back
   sum_over_time,  ///< step -> sequence
   repeat,         ///< one row -> K particles
   sum_over_particles,

@@ -46,7 +46,8 @@ struct RowLayout {
   std::int64_t t0 = 0;                    ///< time of step 0, where a call is a part of a sequence
   const std::int32_t* origins = nullptr;  ///< [B]  added to a sequence's times; null: zeros
   std::int64_t capacity = 0;              ///< packed: rows of the matrices, at least offsets[T] K;
-                                          ///<   0: T B K
+                                          ///<   draws leave zeros in those that are to spare. 0:
+                                          ///<   T B K at most, of which the others are left alone
 
   /// Rows at most, from the sizes alone: packed, the true number stands in memory.
   std::int64_t rows_at_most() const { return capacity > 0 ? capacity : T * B * K; }

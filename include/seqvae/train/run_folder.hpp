@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "seqvae/core/threads.hpp"
+#include "seqvae/core/machine.hpp"
 #include "seqvae/data/dataset.hpp"
 #include "seqvae/inference/predictor.hpp"
 #include "seqvae/io/json.hpp"
@@ -33,8 +33,9 @@ struct RunFolder {
   DataShape data_shape() const;
   /// A deep model as configured, with no parameters yet.
   std::unique_ptr<Model> make_model() const;
-  /// The model with the parameters of `checkpoint` (best or last). threads of the pool are used.
-  std::unique_ptr<Predictor> predictor(const std::string& checkpoint, ThreadPool& pool) const;
+  /// The model with the parameters of `checkpoint` (best or last). It works on the machine,
+  /// lgssm on its threads.
+  std::unique_ptr<Predictor> predictor(const std::string& checkpoint, Machine& machine) const;
 };
 
 }  // namespace seqvae

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "seqvae/core/device.hpp"
 #include "seqvae/data/dataset.hpp"
 #include "seqvae/io/json.hpp"
 #include "seqvae/models/model.hpp"
@@ -64,10 +65,11 @@ struct TrainCallbacks {
 };
 
 struct TrainOptions {
-  std::filesystem::path run;  ///< a folder that holds config.json already
-  bool resume = false;        ///< go on from the checkpoint `last`
-  bool float64 = false;       ///< compute and store in float64
-  int threads = 0;            ///< 0: as many as this process may use
+  std::filesystem::path run;      ///< a folder that holds config.json already
+  bool resume = false;            ///< go on from the checkpoint `last`
+  bool float64 = false;           ///< compute and store in float64
+  Device device = Device::cpu();  ///< CUDA: not in float64
+  int threads = 0;                ///< of the CPU; 0: as many as this process may use
   std::optional<double> time_limit_seconds;
 };
 

@@ -1,4 +1,4 @@
-// How scratch is dealt out, on the host for itself or for a device.
+/// \file  How a block of memory is dealt out, on the host for itself or for a device.
 #pragma once
 #include <cstddef>
 #include <cstdint>

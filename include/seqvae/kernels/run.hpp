@@ -1,0 +1,14 @@
+/// \file  A contract on the device of a queue: whichever twin that is.
+#pragma once
+#include "seqvae/core/queue.hpp"
+
+namespace seqvae {
+
+/// cpu::NAME(args), or cuda::NAME(args, queue.stream()), for the NameArgs of every row-wise
+/// contract, of products and their gradients, reductions, movements and AdamW; what the arguments
+/// point to lies on the queue's device. Kernels are for float.
+/// \throws InvalidArgument as check() does, and for double on a CUDA device
+template <class Args>
+void run(const Args& args, const Queue& queue);
+
+}  // namespace seqvae
