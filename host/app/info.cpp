@@ -44,6 +44,7 @@ io::Json kernels() {
            "matrix_product"},
           {"categorical",
            "softmax, softmax_backward, one_hot_sample, categorical_kl, categorical_kl_backward"},
+          {"chain", "chain, of the contracts of a step"},
           {"dense", "dense, dense_weight_gradient"},
           {"dropout", "dropout"},
           {"gaussian",

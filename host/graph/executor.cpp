@@ -11,7 +11,8 @@ Executor<Real>::Executor(Scan scan, const ParameterTable& parameters, ThreadPool
 template <class Real>
 Executor<Real>::Executor(Scan scan, const ParameterTable& parameters, const Queue& queue,
                          std::int64_t particles)
-    : runner_(make_queued_runner<Real>(std::move(scan), parameters, queue, particles)) {}
+    : runner_(make_queued_runner<Real>(std::move(scan), parameters, queue, particles,
+                                       LoopForm::chains)) {}
 template <class Real>
 Executor<Real>::~Executor() = default;
 template <class Real>

@@ -84,6 +84,12 @@ class Maker {
           const_cast<Real*>(at(parameters_, scan_.graph[s.root].bias, memory_.values)) + s.column;
       return o;
     }
+    if (memory_.slots != nullptr && memory_.slots->column[index(s.root)] >= 0) {
+      std::vector<Real>& slots = memory_.slots->memory;
+      o.data = slots.data() + memory_.slots->column[index(s.root)] + s.column;
+      o.stride = static_cast<std::int64_t>(slots.size());
+      return o;
+    }
     o.data = (s.given ? memory_.given : memory_.arena) + places_.offsets[index(s.root)] + s.column;
     if (node.kind.base == RowKind::Base::step && !s.local) o.scale = node.kind.particles ? K_ : 1;
     return o;
@@ -157,17 +163,15 @@ std::size_t scratch_bytes(const std::vector<Instruction<Real>>& instructions,
 }
 
 template <class Real>
-void execute(const Scan& scan, const std::vector<Instruction<Real>>& instructions,
+void execute(const Region& region, const std::vector<Instruction<Real>>& instructions,
              const ScanRows<Real>& rows) {
-  for (const Region& region : scan.schedule.regions) {
-    if (!region.loop) {
-      for (NodeId id : region.nodes) execute(instructions[index(id)], rows, -1);
-      continue;
-    }
-    for (std::int64_t s = 0; s < rows.T; ++s) {
-      const std::int64_t t = region.backward_in_time ? rows.T - 1 - s : s;
-      for (NodeId id : region.nodes) execute(instructions[index(id)], rows, t);
-    }
+  if (!region.loop) {
+    for (NodeId id : region.nodes) execute(instructions[index(id)], rows, -1);
+    return;
+  }
+  for (std::int64_t s = 0; s < rows.T; ++s) {
+    const std::int64_t t = region.backward_in_time ? rows.T - 1 - s : s;
+    for (NodeId id : region.nodes) execute(instructions[index(id)], rows, t);
   }
 }
 
@@ -206,7 +210,7 @@ NodeId latent_of(const Scan& scan, const std::string& name) {
                                   std::int64_t, std::vector<Instruction<Real>>&);                 \
   template std::size_t scratch_bytes(const std::vector<Instruction<Real>>&,                       \
                                      const ScanRows<Real>&);                                      \
-  template void execute(const Scan&, const std::vector<Instruction<Real>>&,                       \
+  template void execute(const Region&, const std::vector<Instruction<Real>>&,                     \
                         const ScanRows<Real>&);                                                   \
   template void give_noise(std::vector<Instruction<Real>>&, const Node&, const Operand<Real>&);
 SEQVAE_INSTANTIATE(float)

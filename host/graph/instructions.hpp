@@ -35,6 +35,13 @@ class PackedParameters {
   std::vector<std::int32_t> of_;  // of each node; -1: no product
 };
 
+/// Values of one loop in slots (kernels/chain.hpp): a few columns of memory a row.
+template <class Real>
+struct LoopSlots {
+  std::vector<std::int64_t> column;  ///< of each root; -1: not there
+  std::vector<Real> memory;          ///< one row of them, for its addresses
+};
+
 /// Where a scan's values lie.
 template <class Real>
 struct ScanMemory {
@@ -42,6 +49,7 @@ struct ScanMemory {
   Real* given = nullptr;         ///< apart, where the plan says so
   const Real* values = nullptr;  ///< the parameters
   Real* gradients = nullptr;
+  LoopSlots<Real>* slots = nullptr;  ///< given: what they hold stands there
 };
 
 /// One instruction a node, without noise. `packed` may be null where the device reads plain
@@ -57,9 +65,9 @@ template <class Real>
 std::size_t scratch_bytes(const std::vector<Instruction<Real>>& instructions,
                           const ScanRows<Real>& rows);
 
-/// Runs every region of the schedule.
+/// Runs a region of the schedule, a loop step by step.
 template <class Real>
-void execute(const Scan& scan, const std::vector<Instruction<Real>>& instructions,
+void execute(const Region& region, const std::vector<Instruction<Real>>& instructions,
              const ScanRows<Real>& rows);
 
 /// Draws of a latent read these rows instead.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "host/graph/chain_recorder.hpp"
 #include "seqvae/graph/graph.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/run.hpp"
@@ -55,6 +56,7 @@ struct ScanRows {
   const Real* goes_on = nullptr;
   const std::int32_t* first = nullptr;  ///< [T + 1]  host: first row of a step in a loop
   std::uint64_t seed = 0;
+  ChainRecorder<Real>* recorder = nullptr;  ///< given: contracts become stages of it, and run not
 
   std::int64_t active(std::int64_t t) const { return first[t + 1] - first[t]; }
   /// Rows of a kind: of all steps, packed, or of step t of a loop where t >= 0.
@@ -92,7 +94,11 @@ struct Call {
   const Node& node() const { return *instruction.node; }
   template <class Args>
   void run(const Args& args) const {
-    seqvae::run(args, *shard.queue);
+    if (shard.recorder != nullptr) {
+      shard.recorder->add(args);
+    } else {
+      seqvae::run(args, *shard.queue);
+    }
   }
 };
 

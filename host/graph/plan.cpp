@@ -69,7 +69,7 @@ Plan make_plan(const Scan& scan, Loops loops) {
       const NodeId part = node.inputs[k];
       Storage& s = plan.storage[index(part)];
       if (may_be_placed(graph[part]) && graph[part].kind == node.kind && s.root == part &&
-          s.padded == plan.storage[i].padded) {
+          (loops == Loops::packed || region(part) == region(static_cast<NodeId>(i)))) {
         s.root = static_cast<std::int32_t>(i), s.column = column;
         s.stride = plan.storage[i].stride;
         plan.placed[i][k] = 1;

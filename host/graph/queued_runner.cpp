@@ -11,6 +11,7 @@
 #include <map>
 #include <optional>
 
+#include "host/graph/loop_chain.hpp"
 #include "host/graph/scan_runner.hpp"
 #include "seqvae/core/arena.hpp"
 
@@ -41,6 +42,13 @@ struct Given {
   std::size_t bytes;
 };
 
+/// A loop's chain, its table on the device.
+template <class Real>
+struct PreparedChain {
+  ChainArgs<Real> args;
+  Buffer<ChainStage<Real>> table;
+};
+
 /// What is made once for a capacity.
 template <class Real>
 struct Prepared {
@@ -48,6 +56,7 @@ struct Prepared {
   ScanRows<Real> rows;
   std::vector<std::int32_t> first;  ///< [T + 1]  of a padded step
   std::vector<Instruction<Real>> instructions;
+  std::map<std::size_t, PreparedChain<Real>> chains;  ///< of regions
   std::size_t given_bytes = 0;
   Real* gradients = nullptr;
   bool run_before = false;  ///< products have found their algorithms
@@ -58,9 +67,10 @@ template <class Real>
 class QueuedRunner : public ScanRunner<Real> {
  public:
   QueuedRunner(Scan scan, const ParameterTable& parameters, const Queue& queue,
-               std::int64_t particles)
+               std::int64_t particles, LoopForm form)
       : ScanRunner<Real>(std::move(scan), parameters, particles),
         queue_(queue),
+        form_(form),
         arena_(queue),
         given_(queue),
         scratch_(queue) {
@@ -116,6 +126,9 @@ class QueuedRunner : public ScanRunner<Real> {
 
   std::size_t arena_bytes() const override { return arena_.count() * sizeof(Real); }
   std::int64_t plan_count() const override { return static_cast<std::int64_t>(prepared_.size()); }
+  std::int64_t chain_count() const override {
+    return static_cast<std::int64_t>(last_->chains.size());
+  }
 
  private:
   using ScanRunner<Real>::scan_;
@@ -175,15 +188,32 @@ class QueuedRunner : public ScanRunner<Real> {
     rows.offsets = given.offsets, rows.origins = given.origins;
     rows.sequence_id = given.sequence_id, rows.step = given.step;
     rows.nothing = given.nothing, rows.goes_on = given.goes_on;
-    make_instructions(scan_, plan_, made.places, parameters_, packed_ ? &*packed_ : nullptr,
-                      {arena_.data(), given.inputs, values_, gradients}, K_, made.instructions);
-    const std::size_t bytes = scratch_bytes(made.instructions, rows);
+    const PackedParameters<Real>* packed = packed_ ? &*packed_ : nullptr;
+    const ScanMemory<Real> memory{arena_.data(), given.inputs, values_, gradients};
+    make_instructions(scan_, plan_, made.places, parameters_, packed, memory, K_,
+                      made.instructions);
+    std::size_t bytes = scratch_bytes(made.instructions, rows);
+    for (std::size_t r = 0; form_ == LoopForm::chains && r < scan_.schedule.regions.size(); ++r) {
+      const Region& region = scan_.schedule.regions[r];
+      if (!region.loop) continue;
+      const auto chain =
+          make_loop_chain(scan_, region, plan_, made.places, parameters_, packed, memory, rows);
+      if (!chain || !chain_fits(chain->args, queue_)) continue;
+      PreparedChain<Real> ready{chain->args, Buffer<ChainStage<Real>>(queue_)};
+      ready.table.upload(chain->table);
+      bytes = std::max(bytes, cpu::chain_workspace_bytes(chain->args));
+      made.chains.emplace(r, std::move(ready));
+    }
     if (scratch_.count() < bytes) {
       prepared_.clear();
       scratch_.resize(bytes);
     }
     for (Instruction<Real>& instruction : made.instructions) {
       instruction.scratch = scratch_.data(), instruction.scratch_bytes = scratch_.count();
+    }
+    for (auto& [region, chain] : made.chains) {
+      chain.args.table = chain.table.data();
+      chain.args.workspace = scratch_.data(), chain.args.workspace_bytes = scratch_.count();
     }
     return prepared_.emplace(capacity, std::move(made)).first->second;
   }
@@ -257,19 +287,28 @@ class QueuedRunner : public ScanRunner<Real> {
       give_noise(now.instructions, drawn,
                  Operand<Real>{buffers.back().data(), D, step ? K : 0, D, drawn.kind});
     }
-    enqueue(now);
+    enqueue(now, false);
     queue_.synchronize();
     for (Instruction<Real>& instruction : now.instructions) instruction.noise = {};
   }
 
-  void enqueue(const Prepared<Real>& now) const {
+  /// `drawn`: noise is drawn, not given to the instructions alone.
+  void enqueue(const Prepared<Real>& now, bool drawn = true) const {
     if (now.gradients != nullptr) {
       queue_.clear(now.gradients, index(parameters_.size()) * sizeof(Real));
     }
-    execute(scan_, now.instructions, now.rows);
+    for (std::size_t r = 0; r < scan_.schedule.regions.size(); ++r) {
+      const auto chain = now.chains.find(r);
+      if (chain != now.chains.end() && drawn) {
+        seqvae::run(chain->second.args, queue_);
+      } else {
+        execute(scan_.schedule.regions[r], now.instructions, now.rows);
+      }
+    }
   }
 
   const Queue& queue_;
+  LoopForm form_;
   Plan plan_;
   std::optional<PackedParameters<Real>> packed_;
   Buffer<Real> arena_;
@@ -285,12 +324,15 @@ class QueuedRunner : public ScanRunner<Real> {
 
 template <class Real>
 std::unique_ptr<ScanRunner<Real>> make_queued_runner(Scan scan, const ParameterTable& parameters,
-                                                     const Queue& queue, std::int64_t particles) {
-  return std::make_unique<QueuedRunner<Real>>(std::move(scan), parameters, queue, particles);
+                                                     const Queue& queue, std::int64_t particles,
+                                                     LoopForm form) {
+  return std::make_unique<QueuedRunner<Real>>(std::move(scan), parameters, queue, particles, form);
 }
 template std::unique_ptr<ScanRunner<float>> make_queued_runner(Scan, const ParameterTable&,
-                                                               const Queue&, std::int64_t);
+                                                               const Queue&, std::int64_t,
+                                                               LoopForm);
 template std::unique_ptr<ScanRunner<double>> make_queued_runner(Scan, const ParameterTable&,
-                                                                const Queue&, std::int64_t);
+                                                                const Queue&, std::int64_t,
+                                                                LoopForm);
 
 }  // namespace seqvae

@@ -32,6 +32,7 @@ class ScanRunner {
   virtual void copy_output(NodeId id, Real* out) const = 0;
   virtual std::size_t arena_bytes() const = 0;
   virtual std::int64_t plan_count() const = 0;
+  virtual std::int64_t chain_count() const { return 0; }  ///< loops of the last run that are chains
 
   const Scan& scan() const { return scan_; }
   std::int64_t particles() const { return K_; }
@@ -58,9 +59,14 @@ template <class Real>
 std::unique_ptr<ScanRunner<Real>> make_sharded_runner(Scan scan, const ParameterTable& parameters,
                                                       ThreadPool& pool, std::int64_t particles);
 
+/// How a queue's device runs loops: one chain of contracts each where that is possible, or step by
+/// step.
+enum class LoopForm { chains, steps };
+
 /// The whole batch in the order of a queue, at sizes that do not hang on its lengths.
 template <class Real>
 std::unique_ptr<ScanRunner<Real>> make_queued_runner(Scan scan, const ParameterTable& parameters,
-                                                     const Queue& queue, std::int64_t particles);
+                                                     const Queue& queue, std::int64_t particles,
+                                                     LoopForm form);
 
 }  // namespace seqvae

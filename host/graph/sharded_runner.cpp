@@ -123,7 +123,9 @@ class ShardedRunner : public ScanRunner<Real> {
       if (shard.rows.B == 0) return;
       fill_inputs(shard, batch);
       fill_noise(shard, batch);
-      execute(scan_, shard.instructions, shard.rows);
+      for (const Region& region : scan_.schedule.regions) {
+        execute(region, shard.instructions, shard.rows);
+      }
     });
     if (gradients == nullptr || shards_.size() == 1) return;
     on_all_threads([&](int i) {  // each thread adds up its share, shards in order

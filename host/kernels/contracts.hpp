@@ -3,6 +3,7 @@
 #include "seqvae/kernels/activation.hpp"
 #include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/categorical.hpp"
+#include "seqvae/kernels/chain.hpp"
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/dropout.hpp"
 #include "seqvae/kernels/gaussian.hpp"
@@ -20,6 +21,7 @@
   X(adamw, AdamWArgs)                                                \
   X(categorical_kl, CategoricalKlArgs)                               \
   X(categorical_kl_backward, CategoricalKlBackwardArgs)              \
+  X(chain, ChainArgs)                                                \
   X(clamp, ClampArgs)                                                \
   X(clamp_backward, ClampBackwardArgs)                               \
   X(dense, DenseArgs)                                                \

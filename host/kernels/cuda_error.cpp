@@ -1,3 +1,5 @@
+#include <string>
+
 #include "kernels/common/runtime.hpp"
 #include "seqvae/core/error.hpp"
 
@@ -5,6 +7,11 @@ namespace seqvae::cuda {
 
 void throw_cuda_error(const char* call, const char* message, std::source_location place) {
   throw CudaError(call, message, place);
+}
+
+void throw_no_room(const char* where) {
+  throw InvalidArgument(std::string(where) +
+                        ": needs more shared memory than a block of the device has");
 }
 
 void require_workspace(const void* workspace, std::size_t bytes, std::size_t needed,

@@ -30,6 +30,15 @@ void run(const Args& args, const Queue& queue) {
   }
 }
 
+template <class Real>
+bool chain_fits(const ChainArgs<Real>& args, const Queue& queue) {
+  if (queue.device().is_cpu()) return true;
+  if constexpr (std::is_same_v<Real, float>) return cuda::chain_fits(args);
+  return false;
+}
+template bool chain_fits(const ChainArgs<float>&, const Queue&);
+template bool chain_fits(const ChainArgs<double>&, const Queue&);
+
 #define SEQVAE_INSTANTIATE(name, Args)                 \
   template void run(const Args<float>&, const Queue&); \
   template void run(const Args<double>&, const Queue&);

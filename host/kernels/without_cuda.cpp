@@ -26,6 +26,8 @@ void Graph::begin() { refuse(); }
 void Graph::end() { refuse(); }
 void Graph::abandon() noexcept {}
 
+bool chain_fits(const ChainArgs<float>&) { refuse(); }
+
 #define SEQVAE_REFUSE(name, Args) \
   void name(const Args<float>&, Stream) { refuse(); }
 SEQVAE_CONTRACTS(SEQVAE_REFUSE)

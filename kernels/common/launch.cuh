@@ -102,6 +102,15 @@ int max_active_clusters(void (*kernel)(Parameters...), LaunchShape shape,
   return count;
 }
 
+/// What the current device has of something. \throws CudaError
+inline int device_limit(cudaDeviceAttr what,
+                        std::source_location place = std::source_location::current()) {
+  int device = 0, value = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice", place);
+  check_cuda(cudaDeviceGetAttribute(&value, what, device), "cudaDeviceGetAttribute", place);
+  return value;
+}
+
 /// A block's dynamic shared memory as the kernel's one struct of it.
 template <class Storage>
 __device__ Storage& shared_storage() {

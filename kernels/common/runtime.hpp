@@ -15,6 +15,9 @@ namespace seqvae::cuda {
 void require_workspace(const void* workspace, std::size_t bytes, std::size_t needed,
                        const char* where);
 
+/// \throws InvalidArgument: a call needs more shared memory than a block of the device has
+[[noreturn]] void throw_no_room(const char* where);
+
 /// How many CUDA devices there are; 0 also where the driver is missing or too old.
 int device_count();
 

@@ -1,9 +1,11 @@
 // Scans on a CUDA device against the CPU's threads: bounds, gradients and paths.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <limits>
 #include <map>
 
+#include "host/graph/scan_runner.hpp"
 #include "seqvae/core/error.hpp"
 #include "tests/graph/gradient_cases.hpp"
 #include "tests/graph/models.hpp"
@@ -18,34 +20,41 @@ namespace {
 template <class Real>
 using Said = std::map<std::string, std::vector<Real>>;
 
-/// One scan on a machine.
+/// One scan on a device; loops of a queue in the form that is asked for.
 template <class Real>
 class Runner {
  public:
-  Runner(const Scan& scan, const ParameterTable& table, Device device, std::int64_t particles)
+  Runner(const Scan& scan, const ParameterTable& table, Device device, std::int64_t particles,
+         LoopForm form = LoopForm::chains)
       : machine_(device, 1),
         values_(machine_.queue),
         gradients_(machine_.queue, static_cast<std::size_t>(table.size())),
-        executor_(make_executor<Real>(scan, table, machine_, particles)) {
+        runner_(device.is_cpu()
+                    ? make_sharded_runner<Real>(scan, table, machine_.pool, particles)
+                    : make_queued_runner<Real>(scan, table, machine_.queue, particles, form)) {
     values_.upload(parameter_values<Real>(table));
-    executor_.set_parameters(values_.data());
+    runner_->set_parameters(values_.data());
   }
 
   Said<Real> operator()(const ScanBatch<Real>& batch) {
     Said<Real> said;
-    const bool gradient = !executor_.scan().graph.sinks.empty();
-    executor_.run(batch, gradient ? gradients_.data() : nullptr);
-    for (const Output& output : executor_.scan().graph.outputs) {
-      said[output.name] = executor_.output(output.name);
+    const Graph& graph = runner_->scan().graph;
+    runner_->run(batch, graph.sinks.empty() ? nullptr : gradients_.data());
+    for (const Output& output : graph.outputs) {
+      const Node& node = graph[output.node];
+      std::vector<Real>& values = said[output.name];
+      values.resize(static_cast<std::size_t>(runner_->rows_of(node) * node.D));
+      runner_->copy_output(output.node, values.data());
     }
-    if (gradient) gradients_.download(said["gradients"]);
+    if (!graph.sinks.empty()) gradients_.download(said["gradients"]);
     return said;
   }
+  std::int64_t chain_count() const { return runner_->chain_count(); }
 
  private:
   Machine machine_;
   Buffer<Real> values_, gradients_;
-  Executor<Real> executor_;
+  std::unique_ptr<ScanRunner<Real>> runner_;
 };
 
 /// At most twice as far from double as the CPU's float, or 16 roundings of the largest value: sums
@@ -70,20 +79,26 @@ void expect_no_worse(const Said<float>& found, const Said<float>& plain,
   }
 }
 
-/// Of two capacities, ragged, with a sequence of no step; the last two replay a recording.
-const std::vector<std::vector<std::int32_t>> kShapes = {
-    {5, 3, 3, 1}, {20, 17, 2, 9}, {0, 4, 7, 1}, {18, 18, 1, 20}, {6, 5, 4, 3}};
+/// Ragged batches, one with a sequence of no step; the last of four replays what the third was
+/// recorded from, at the capacity of the first.
+using Shapes = std::vector<std::vector<std::int32_t>>;
+const Shapes kShapes = {{5, 3, 3, 1}, {20, 17, 2, 9}, {0, 4, 7, 1}, {2, 2, 2, 9}};
+const Shapes kTwoShapes = {{5, 3, 3, 1}, {0, 4, 7, 1}};
 
 void expect_parity(const Scan& scan, const ParameterTable& table, std::int64_t particles,
-                   Emission::Kind data = Emission::Kind::gaussian) {
-  Runner<float> device(scan, table, Device::cuda(0), particles);
+                   const Shapes& shapes, Emission::Kind data = Emission::Kind::gaussian,
+                   LoopForm form = LoopForm::chains) {
+  Runner<float> device(scan, table, Device::cuda(0), particles, form);
   Runner<float> plain(scan, table, Device::cpu(), particles);
   Runner<double> exact(scan, table, Device::cpu(), particles);
-  for (const auto& shape : kShapes) {
+  for (const auto& shape : shapes) {
     SCOPED_TRACE(testing::PrintToString(shape));
     const SmallBatch<float> batch(shape, particles, data);
     const SmallBatch<double> same(shape, particles, data);
     expect_no_worse(device(batch.batch), plain(batch.batch), exact(same.batch));
+  }
+  if (form == LoopForm::steps) {
+    EXPECT_EQ(device.chain_count(), 0);
   }
 }
 
@@ -95,10 +110,11 @@ TEST_P(CudaSmallScan, HasItsParity) {
   if (GetParam().name.starts_with("linear_gaussian")) {
     EXPECT_THROW(Runner<float>(scan, table, Device::cuda(0), 1), InvalidArgument);
   } else if (scan.options.weighted) {
-    expect_parity(scan, table, GetParam().particles, GetParam().data);
+    expect_parity(scan, table, GetParam().particles, kTwoShapes, GetParam().data);
   } else {  // built by hand
     ParameterTable other;
-    expect_parity(GetParam().build(other, false), other, GetParam().particles, GetParam().data);
+    expect_parity(GetParam().build(other, false), other, GetParam().particles, kTwoShapes,
+                  GetParam().data);
   }
 }
 
@@ -123,9 +139,26 @@ class CudaModel : public testing::TestWithParam<NamedConfiguration> {
 
 TEST_P(CudaModel, HasItsParity) {
   const auto made = model();
-  for (const std::int64_t particles : {1, 3}) {
-    expect_parity(made->scan(options(particles)), made->parameters(), particles);
-  }
+  expect_parity(made->scan(options(1)), made->parameters(), 1, kShapes);
+  expect_parity(made->scan(options(3)), made->parameters(), 3, kTwoShapes);
+}
+
+TEST_P(CudaModel, RunsEveryLoopAsAChain) {
+  const Scan scan = model()->scan(options(1));
+  const auto made = model();
+  Runner<float> device(scan, made->parameters(), Device::cuda(0), 1);
+  device(SmallBatch<float>({2, 1}).batch);
+  const auto& regions = scan.schedule.regions;
+  EXPECT_EQ(device.chain_count(), std::count_if(regions.begin(), regions.end(),
+                                                [](const Region& region) { return region.loop; }));
+}
+
+TEST_P(CudaModel, HasItsParityStepByStep) {
+  const auto made = model();
+  expect_parity(made->scan(options(1)), made->parameters(), 1, kShapes, Emission::Kind::gaussian,
+                LoopForm::steps);
+  expect_parity(made->scan(options(3)), made->parameters(), 3, kShapes, Emission::Kind::gaussian,
+                LoopForm::steps);
 }
 
 TEST_P(CudaModel, ShowsThePathsOfTheCpu) {
@@ -133,14 +166,14 @@ TEST_P(CudaModel, ShowsThePathsOfTheCpu) {
   ScanOptions paths;
   paths.paths = paths.states = true;
   paths.trace.missing = true;
-  expect_parity(made->scan(paths), made->parameters(), 1);
+  expect_parity(made->scan(paths), made->parameters(), 1, kTwoShapes);
 }
 
 TEST_P(CudaModel, GeneratesWhatTheCpuGenerates) {
   const auto made = model();
   ScanOptions drawn;
   drawn.trace.mode = Mode::generate, drawn.trace.draw_observations = true;
-  expect_parity(made->scan(drawn), made->parameters(), 1);
+  expect_parity(made->scan(drawn), made->parameters(), 1, kTwoShapes);
 }
 
 TEST_P(CudaModel, ReadsNoiseThatIsGiven) {
@@ -169,13 +202,35 @@ TEST_P(CudaModel, SaysTheSameBitsUnderEverySchedule) {
   const auto made = model();
   const SmallBatch<float> batch({6, 3, 0, 5});
   Said<float> first;
-  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     emulation::set_schedule(seed);
     Runner<float> device(made->scan(options(1)), made->parameters(), Device::cuda(0), 1);
     const Said<float> said = device(batch.batch);
     EXPECT_EQ(device(batch.batch), said) << "replayed";
     if (seed == 1) first = said;
     EXPECT_EQ(said, first) << "seed " << seed;
+  }
+}
+
+// Whatever T: each loop is one launch, forward and backward.
+TEST(CudaExecutor, LaunchesAsOftenForALongBatchAsForAShortOne) {
+  const std::vector<NamedConfiguration> models = {
+      {"dmm", "dmm", {{"z", 3}, {"emission", 4}, {"transition", 5}, {"rnn", 6}}},
+      {"vrnn", "vrnn", {{"hidden", 6}, {"z", 3}}}};
+  for (const NamedConfiguration& c : models) {
+    const auto model = make_model(c.model, c.configuration, {.x_width = kX});
+    ScanOptions options;
+    options.gradient = options.weighted = true;
+    Runner<float> device(model->scan(options), model->parameters(), Device::cuda(0), 1);
+    std::vector<std::size_t> launches;
+    for (const std::int32_t longest : {3, 40}) {
+      const SmallBatch<float> batch({longest, 2});
+      emulation::take_traffic();
+      device(batch.batch);
+      launches.push_back(emulation::take_traffic().size());
+    }
+    EXPECT_EQ(launches[0], launches[1]) << c.label;
+    EXPECT_LE(launches[0], 110u) << c.label;
   }
 }
 #endif

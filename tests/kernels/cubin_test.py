@@ -60,6 +60,7 @@ BUDGETS = {
     "sums/column_sums": 32,
     "sums/few_row_sums": 64,
     "sums/time_sums": 32,
+    "chain/run_chain": 128,
     "categorical/kl_gradients": 56,
     "categorical/kl_rows": 40,
     "categorical/draw_rows": 48,
@@ -102,6 +103,8 @@ BY_ELEMENT = ("sums/", "matrix_product/", "gru/clear_spare_rows", "gru_steps/", 
 
 # Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
 MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS if not name.startswith(BY_ELEMENT)}
+# Its matrices lie in shared memory or out of it, as a table says.
+MUST_HAVE["chain/run_chain"] = r"\bLD\.E\.128\b"
 # Machine code that no kernel may have.
 FORBIDDEN = {
     "local memory": r"\b(LDL|STL)\b",
@@ -162,6 +165,8 @@ def check_sass(source, architecture, cubin, tools):
             expect(re.search(MUST_HAVE[name], part), f"{where}: lacks {MUST_HAVE[name]}")
         if name in IN_CLUSTER and architecture == "sm_90a":
             check_time_loop(where, part)
+        if name == "chain/run_chain" and architecture == "sm_90a":
+            check_exchange(where, part)
 
 
 def check_time_loop(where, listing):
@@ -174,6 +179,16 @@ def check_time_loop(where, listing):
     expect(inside, f"{where}: sends nothing by STAS after its products")
     if products and inside:
         loop = listing[products[0]:inside[-1]]
+        expect("MEMBAR" not in loop, f"{where}: MEMBAR in the loop over time")
+
+
+def check_exchange(where, listing):
+    """Between the first wait for sums and the last send of them, which is within the loop."""
+    sends = [m.start() for m in re.finditer(r"\bSTAS\.128", listing)]
+    waits = [m.start() for m in re.finditer(r"\bSYNCS\.PHASECHK", listing)]
+    expect(sends and waits, f"{where}: no exchange by STAS and SYNCS")
+    if sends and waits:
+        loop = listing[min(sends + waits):max(sends + waits)]
         expect("MEMBAR" not in loop, f"{where}: MEMBAR in the loop over time")
 
 

@@ -4,7 +4,6 @@
 #include <cuda_runtime.h>
 
 // Of the runtime: a handle belongs to a device.
-cudaError_t cudaGetDevice(int* device);
 
 enum cublasStatus_t {
   CUBLAS_STATUS_SUCCESS = 0,

@@ -1,0 +1,156 @@
+#include "host/graph/loop_chain.hpp"
+
+#include <algorithm>
+
+#include "seqvae/core/error.hpp"
+
+namespace seqvae {
+namespace {
+
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+template <class Real>
+class Builder {
+ public:
+  Builder(const Scan& scan, const Region& region, const Plan& plan, const ScanRows<Real>& rows)
+      : scan_(scan), region_(region), plan_(plan), rows_(rows) {
+    slots_.column.assign(scan.graph.nodes.size(), -1);
+    std::int64_t columns = 0;
+    for (NodeId id : region.nodes) {
+      const std::int32_t root = plan.storage[index(id)].root;
+      if (!mine(root) || slots_.column[index(root)] >= 0) continue;
+      slots_.column[index(root)] = columns;
+      columns += (scan.graph[root].D + 3) / 4 * 4;
+    }
+    slots_.memory.resize(index(columns));
+  }
+
+  std::optional<LoopChain<Real>> build(const Places& places, const ParameterTable& parameters,
+                                       const PackedParameters<Real>* packed,
+                                       ScanMemory<Real> memory) {
+    if (!one_kind() || reads_a_carry_late()) return std::nullopt;
+    make_instructions(scan_, plan_, places, parameters, packed, memory, rows_.K, outside_);
+    memory.slots = &slots_;
+    make_instructions(scan_, plan_, places, parameters, packed, memory, rows_.K, inside_);
+
+    const std::int64_t first = region_.backward_in_time ? rows_.T - 1 : 0;
+    const std::int64_t on = region_.backward_in_time ? -1 : 1;
+    const auto starts = carries(first), later = carries(first + on),
+               after = carries(first + 2 * on);
+    const auto here = body(first), next = body(first + on);
+    if (!possible_) return std::nullopt;
+
+    LoopChain<Real> chain;
+    ChainArgs<Real>& args = chain.args;
+    args.T = rows_.T, args.time = on;
+    args.rows = rows_.rows(scan_.graph[region_.nodes[0]].kind, 0);
+    args.columns = static_cast<std::int64_t>(slots_.memory.size());
+    args.starts = append(starts, starts, chain.table);
+    args.carries = append(later, after, chain.table);
+    args.stages = append(here, next, chain.table);
+    arrange_products(chain.table.data(), args);
+    return chain;
+  }
+
+ private:
+  using Calls = std::vector<typename ChainRecorder<Real>::Arguments>;
+
+  /// Whether a value is made in this loop.
+  bool mine(std::int32_t root) const {
+    const std::int32_t region = scan_.schedule.region_of[index(root)];
+    return &scan_.schedule.regions[index(region)] == &region_ && plan_.storage[index(root)].padded;
+  }
+
+  bool one_kind() const {
+    const RowKind kind = scan_.graph[region_.nodes[0]].kind;
+    return std::all_of(region_.nodes.begin(), region_.nodes.end(),
+                       [&](NodeId id) { return scan_.graph[id].kind == kind; });
+  }
+
+  /// A carry of a carry wants what the first one held before: its slot has been written over.
+  bool reads_a_carry_late() const {
+    std::vector<bool> holds_carry(scan_.graph.nodes.size(), false);
+    for (NodeId id : region_.nodes) {
+      if (scan_.graph[id].op == Op::carry) holds_carry[index(plan_.storage[index(id)].root)] = true;
+    }
+    return std::any_of(region_.nodes.begin(), region_.nodes.end(), [&](NodeId id) {
+      const Node& node = scan_.graph[id];
+      return node.op == Op::carry && holds_carry[index(plan_.storage[index(node.inputs[0])].root)];
+    });
+  }
+
+  Calls record(std::int64_t t, bool carries) {
+    ChainRecorder<Real> recorder;
+    ScanRows<Real> rows = rows_;
+    rows.recorder = &recorder;
+    for (NodeId id : region_.nodes) {
+      if ((scan_.graph[id].op == Op::carry) == carries) execute(inside_[index(id)], rows, t);
+    }
+    if (!carries) store(rows, t);
+    possible_ = possible_ && recorder.all_are_stages;
+    return std::move(recorder.calls);
+  }
+  Calls carries(std::int64_t t) { return record(t, true); }
+  Calls body(std::int64_t t) { return record(t, false); }
+
+  /// What others read of this loop leaves the slots at the end of a step.
+  void store(const ScanRows<Real>& rows, std::int64_t t) {
+    for (NodeId id : region_.nodes) {
+      const Storage& storage = plan_.storage[index(id)];
+      if (storage.root != id || storage.local || !mine(id)) continue;
+      const Node& node = scan_.graph[id];
+      const Call<Real> inside{inside_[index(id)], rows, t, rows.rows(node.kind, t)};
+      const Call<Real> outside{outside_[index(id)], rows, t, inside.rows};
+      inside.run(MultiplyAddArgs<Real>{
+          .rows = inside.rows, .D = node.D, .a = inside.out(), .y = outside.out()});
+    }
+  }
+
+  std::int64_t append(const Calls& first, const Calls& next,
+                      std::vector<ChainStage<Real>>& table) const {
+    require(first.size() == next.size(), "chain", "calls of a step", next.size(),
+            fmt::format("{} as those of the step before", first.size()));
+    const ChainSlots<Real> slots{slots_.memory.data(),
+                                 static_cast<std::int64_t>(slots_.memory.size())};
+    for (std::size_t i = 0; i < first.size(); ++i) {
+      table.push_back(std::visit(
+          [&]<class Args>(const Args& args) {
+            return chain_stage(args, std::get<Args>(next[i]), slots);
+          },
+          first[i]));
+    }
+    return static_cast<std::int64_t>(first.size());
+  }
+
+  const Scan& scan_;
+  const Region& region_;
+  const Plan& plan_;
+  const ScanRows<Real>& rows_;
+  LoopSlots<Real> slots_;
+  std::vector<Instruction<Real>> outside_, inside_;
+  bool possible_ = true;
+};
+
+}  // namespace
+
+template <class Real>
+std::optional<LoopChain<Real>> make_loop_chain(const Scan& scan, const Region& region,
+                                               const Plan& plan, const Places& places,
+                                               const ParameterTable& parameters,
+                                               const PackedParameters<Real>* packed,
+                                               const ScanMemory<Real>& memory,
+                                               const ScanRows<Real>& rows) {
+  return Builder<Real>(scan, region, plan, rows).build(places, parameters, packed, memory);
+}
+template std::optional<LoopChain<float>> make_loop_chain(const Scan&, const Region&, const Plan&,
+                                                         const Places&, const ParameterTable&,
+                                                         const PackedParameters<float>*,
+                                                         const ScanMemory<float>&,
+                                                         const ScanRows<float>&);
+template std::optional<LoopChain<double>> make_loop_chain(const Scan&, const Region&, const Plan&,
+                                                          const Places&, const ParameterTable&,
+                                                          const PackedParameters<double>*,
+                                                          const ScanMemory<double>&,
+                                                          const ScanRows<double>&);
+
+}  // namespace seqvae

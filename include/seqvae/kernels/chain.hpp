@@ -1,0 +1,118 @@
+/// \file  A chain: the contracts of a step over the same rows, run step after step in one kernel.
+///
+/// A recurrence whose steps are products, gates, mixtures, heads and draws, as a stochastic model
+/// has it, is a list of contracts over the rows of a step. Rows do not hang on each other, so a few
+/// of them can be taken through all steps with no regard to the rest: values that only the loop
+/// reads stand in `slots`, a few columns of memory a row, and never leave it.
+///
+/// A stage is a contract's own argument struct, with two more things said of each matrix in it:
+/// whether it lies in slots, and how far the rows of a step lie from those of the step before.
+/// The first step runs `starts` where the others run `carries`; then all run `stages`.
+#pragma once
+#include <cstddef>
+#include <type_traits>
+
+#include "seqvae/core/stream.hpp"
+#include "seqvae/kernels/activation.hpp"
+#include "seqvae/kernels/arithmetic.hpp"
+#include "seqvae/kernels/dense.hpp"
+#include "seqvae/kernels/gaussian.hpp"
+#include "seqvae/kernels/recurrent_cell.hpp"
+
+namespace seqvae {
+
+/// The contracts that a stage may be.
+enum class ChainOp : std::int32_t {
+  dense,
+  activation,
+  activation_backward,
+  multiply_add,
+  gated_mix,
+  gated_mix_backward,
+  select,
+  gru_cell,
+  gru_cell_backward,
+  lstm_cell,
+  lstm_cell_backward,
+  gaussian_head,
+  gaussian_head_backward,
+  gaussian_sample,
+  gaussian_sample_backward,
+};
+
+/// One matrix of a stage's arguments.
+struct ChainOperand {
+  std::int64_t step = 0;  ///< elements from the rows of one step to those of the next taken
+  std::uint16_t at = 0;   ///< where its Rows stand in the arguments, in bytes
+  bool is_slot = false;   ///< `data` is then a column of the slots, in bytes, not an address
+};
+
+template <class Real>
+struct ChainStage {
+  static constexpr std::size_t kOperands = 8, kBytes = 256;
+  ChainOp op = ChainOp::multiply_add;
+  std::int32_t operands = 0;
+  std::int64_t D = 0;        ///< columns, or units of a cell
+  std::int32_t landing = 0;  ///< dense: where the columns of its sums begin among all of them
+  std::int32_t number = 0;   ///< dense: among the products
+  bool wide = false;         ///< four components at a time, at 16-byte addresses
+  bool leaves = false;       ///< writes outside of the slots
+  ChainOperand operand[kOperands];
+  alignas(16) std::byte arguments[kBytes] = {};  ///< of the first step that runs the stage
+};
+
+/// T, rows >= 0. The arguments of all stages are over `rows` rows.
+template <class Real>
+struct ChainArgs {
+  std::int64_t T = 0;        ///< steps taken
+  std::int64_t rows = 0;     ///< of a step
+  std::int64_t columns = 0;  ///< of a row's slots; a multiple of 4
+  std::int64_t time = 1;  ///< added to the time of draws from one step taken to the next: 1 or -1
+  std::int64_t starts = 0, carries = 0, stages = 0;
+  const ChainStage<Real>* table =
+      nullptr;               ///< [starts + carries + stages]  made by the makers below
+  std::int64_t landing = 0;  ///< columns of all products' sums, each padded to 4
+  std::int64_t widest = 0;   ///< columns of the widest product
+  std::int64_t products = 0;
+  std::int64_t weights = 0;   ///< elements of all products' weights
+  unsigned cluster = 0;       ///< CUDA: CTAs that share the products; 0: as sizes and device say
+  void* workspace = nullptr;  ///< CPU: 64-byte aligned; undefined afterwards
+  std::size_t workspace_bytes = 0;  ///< CPU: >= cpu::chain_workspace_bytes(args)
+};
+
+/// Where slots are while a chain is put together: pointers in `begin .. begin + columns` mean them.
+template <class Real>
+struct ChainSlots {
+  const Real* begin = nullptr;
+  std::int64_t columns = 0;
+};
+
+/// A stage from its arguments at the first step that runs it and at the one after: they differ in
+/// where the rows of matrices outside of the slots stand, and in the time of draws.
+/// \throws InvalidArgument as the contract's check, or where a matrix lies partly in the slots
+template <class Args, class Real>
+ChainStage<Real> chain_stage(const Args& first, const Args& next, const ChainSlots<Real>& slots);
+
+/// Puts the products' landing places and numbers into a table, and what they need into args.
+template <class Real>
+void arrange_products(ChainStage<Real>* table, ChainArgs<Real>& args);
+
+/// \throws InvalidArgument naming argument, value and rule. The twins call it first.
+template <class Real>
+void check(const ChainArgs<Real>& args);
+
+namespace cuda {
+/// Whether one CTA's shared memory holds the chain over at least one row. Asks the device.
+bool chain_fits(const ChainArgs<float>& args);
+/// Enqueues one kernel on the stream; capturable; the same bits in every run.
+void chain(const ChainArgs<float>& args, Stream stream);
+}  // namespace cuda
+
+namespace cpu {
+template <class Real>
+std::size_t chain_workspace_bytes(const ChainArgs<Real>& args);
+template <class Real>
+void chain(const ChainArgs<Real>& args);
+}  // namespace cpu
+
+}  // namespace seqvae

@@ -1,0 +1,125 @@
+// The chain as one CUDA kernel against the contracts one by one on the CPU.
+#include "seqvae/core/error.hpp"
+#include "tests/kernels/chain_problem.hpp"
+#include "tests/kernels/cuda_parity.hpp"
+
+namespace seqvae::test {
+namespace {
+
+struct Case {
+  ChainShape shape;
+  unsigned cluster;
+};
+
+std::string name_of(const testing::TestParamInfo<Case>& info) {
+  const auto& [s, cluster] = info.param;
+  return "T" + std::to_string(s.T) + "_rows" + std::to_string(s.rows) + "_H" + std::to_string(s.H) +
+         "_D" + std::to_string(s.D) + "_K" + std::to_string(s.K) + (s.time < 0 ? "_reverse" : "") +
+         "_cluster" + std::to_string(cluster);
+}
+
+/// Memory of a problem on the device.
+class OnDevice {
+ public:
+  explicit OnDevice(ChainProblem<float>& problem)
+      : W_(problem.W),
+        bias_(problem.bias),
+        U_(problem.U),
+        V_(problem.V),
+        x_(problem.x),
+        h0_(problem.h0),
+        zeros_(problem.zeros),
+        goes_on_(problem.goes_on),
+        ids_(problem.ids),
+        origins_(problem.origins),
+        step_(std::vector<std::uint64_t>{problem.step}),
+        out_(static_cast<std::size_t>(problem.s.T * problem.s.rows * (problem.s.H + problem.s.D))),
+        table_(problem.table(
+            {W_.data(), bias_.data(), U_.data(), V_.data(), x_.data(), h0_.data(), zeros_.data(),
+             goes_on_.data(), ids_.data(), origins_.data(), step_.data(), out_.data(),
+             out_.data() + problem.s.T * problem.s.rows * problem.s.H},
+            args)) {
+    args.table = table_.data();
+  }
+  std::vector<float> read(Stream stream = Stream()) const { return out_.read(stream); }
+
+  ChainArgs<float> args;
+
+ private:
+  DeviceArray<float> W_, bias_, U_, V_, x_, h0_, zeros_, goes_on_;
+  DeviceArray<std::uint32_t> ids_;
+  DeviceArray<std::int32_t> origins_;
+  DeviceArray<std::uint64_t> step_;
+  DeviceArray<float> out_;
+  DeviceArray<ChainStage<float>> table_;
+};
+
+std::vector<float> run_on_cuda(const Case& c) {
+  ChainProblem<float> problem(c.shape);
+  OnDevice device(problem);
+  device.args.cluster = c.cluster;
+  cuda::chain(device.args, Stream());
+  cuda::synchronize(Stream());
+  return device.read();
+}
+
+Matrix<float> column(const std::vector<float>& values) {
+  Matrix<float> matrix(static_cast<std::int64_t>(values.size()), 1);
+  matrix.fill([&](auto r, auto) { return values[static_cast<std::size_t>(r)]; });
+  return matrix;
+}
+
+class CudaChain : public testing::TestWithParam<Case> {};
+
+TEST_P(CudaChain, HasItsParity) {
+  const std::vector<double> exact = run_on_cpu<double>(GetParam().shape);
+  Matrix<double> oracle(static_cast<std::int64_t>(exact.size()), 1);
+  oracle.fill([&](auto r, auto) { return exact[static_cast<std::size_t>(r)]; });
+  const Matrix<float> found = column(run_on_cuda(GetParam()));
+  expect_no_worse(found, column(run_on_cpu<float>(GetParam().shape)), oracle, 0);
+  for_each_schedule(
+      [&] { expect_same_bits(column(run_on_cuda(GetParam())), found, "another schedule"); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, CudaChain,
+                         testing::Values(Case{{3, 1, 4, 4}, 1}, Case{{3, 9, 8, 4}, 1},
+                                         Case{{5, 2, 12, 8}, 8}, Case{{4, 1, 7, 3}, 8},
+                                         Case{{3, 9, 9, 5, -1}, 4}, Case{{4, 18, 20, 6, 1, 3}, 2},
+                                         Case{{2, 3, 33, 1, -1}, 0}),
+                         name_of);
+
+TEST(CudaChain, ReplaysFromAGraphWithWhatThenStandsInMemory) {
+  const Case c{{4, 3, 8, 4}, 2};
+  ChainProblem<float> problem(c.shape);
+  OnDevice device(problem);
+  device.args.cluster = c.cluster;
+  const std::vector<float> direct = run_on_cuda(c);
+  const Stream stream = cuda::create_stream();
+  {
+    cuda::Graph graph(stream, [&](Stream s) { cuda::chain(device.args, s); });
+    for (int i = 0; i < 2; ++i) {
+      graph.replay();
+      expect_same_bits(column(device.read(stream)), column(direct), "replayed");
+    }
+  }
+  cuda::destroy_stream(stream);
+}
+
+TEST(CudaChain, RefusesWhatNoBlockHolds) {
+  ChainArgs<float> args;
+  args.T = 1, args.rows = 1, args.columns = 100000;
+  EXPECT_FALSE(cuda::chain_fits(args));
+  EXPECT_THROW(cuda::chain(args, Stream()), InvalidArgument);
+}
+
+TEST(CudaChain, DoesNothingWithoutRowsOrSteps) {
+  ChainArgs<float> args;
+  args.rows = 5;
+  cuda::chain(args, Stream());
+  args.rows = 0, args.T = 5;
+  cuda::chain(args, Stream());
+  cuda::synchronize(Stream());
+}
+
+}  // namespace
+}  // namespace seqvae::test
