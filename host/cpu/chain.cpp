@@ -1,5 +1,5 @@
 // A chain on the CPU: each stage the contract's own twin, over all rows of a step.
-#include <cstring>
+#include <algorithm>
 
 #include "host/kernels/chain.hpp"
 #include "seqvae/core/error.hpp"
@@ -29,9 +29,16 @@ SEQVAE_TWIN(gaussian_sample, GaussianSampleArgs)
 SEQVAE_TWIN(gaussian_sample_backward, GaussianSampleBackwardArgs)
 #undef SEQVAE_TWIN
 
-/// The stage at the `step`-th step that runs it.
+/// Where one step of a chain is.
+struct Step {
+  std::int64_t t, rows;
+  std::int64_t first;  ///< packed row that it begins at
+};
+
+/// The stage at the `number`-th step that runs it.
 template <class Real>
-void run_at(const ChainStage<Real>& stage, std::int64_t step, std::int64_t time, Real* slots) {
+void run_at(const ChainStage<Real>& stage, std::int64_t number, const Step& at, std::int64_t time,
+            Real* slots) {
   ChainStage<Real> now = stage;
   with_arguments<Real>(now, [&](auto& args) {
     std::size_t i = 0;
@@ -39,12 +46,38 @@ void run_at(const ChainStage<Real>& stage, std::int64_t step, std::int64_t time,
       const ChainOperand& operand = stage.operand[i++];
       if (operand.is_slot) {
         rows.data = slots + reinterpret_cast<std::uintptr_t>(rows.data) / sizeof(Real);
+      } else if (operand.is_packed) {
+        rows.data += at.first * rows.stride;
       } else if (rows.data != nullptr) {
-        rows.data += operand.step * step;
+        rows.data += operand.step * number;
       }
     });
-    if constexpr (requires { args.noise; }) args.noise.layout.t0 += time * step;
+    if constexpr (requires { args.noise; }) {
+      args.noise.layout.t0 += time * number;
+      args.noise.layout.B = at.rows / args.noise.layout.K;
+    } else if constexpr (requires { args.M; }) {
+      args.M = at.rows;
+    } else {
+      args.rows = at.rows;
+    }
     run_stage(args);
+  });
+}
+
+/// Rows that no sequence has, of the matrices that a stage writes.
+template <class Real>
+void clear_spare(ChainStage<Real> stage, std::int64_t from, std::int64_t to) {
+  with_arguments<Real>(stage, [&](auto& args) {
+    std::size_t i = 0;
+    for_each_rows(args, [&](auto& rows) {
+      const ChainOperand& operand = stage.operand[i++];
+      using Data = std::remove_reference_t<decltype(rows[0][0])>;
+      if constexpr (!std::is_const_v<Data>) {
+        for (std::int64_t r = from; operand.is_packed && r < to; ++r) {
+          std::fill_n(rows[r], stage.D, Real{0});
+        }
+      }
+    });
   });
 }
 
@@ -58,16 +91,27 @@ std::size_t chain_workspace_bytes(const ChainArgs<Real>& args) {
 template <class Real>
 void chain(const ChainArgs<Real>& a) {
   check(a);
-  if (a.rows == 0) return;
-  if (a.columns > 0) require_pointer(a.workspace, "chain", "workspace");
+  if (a.columns * a.rows > 0) require_pointer(a.workspace, "chain", "workspace");
   require(a.workspace_bytes >= chain_workspace_bytes(a), "chain", "workspace_bytes",
           a.workspace_bytes, fmt::format(">= {}", chain_workspace_bytes(a)));
   Real* slots = static_cast<Real*>(a.workspace);
   const ChainStage<Real>*carries = a.table + a.starts, *stages = carries + a.carries;
   for (std::int64_t s = 0; s < a.T; ++s) {
-    for (std::int64_t i = 0; s == 0 && i < a.starts; ++i) run_at(a.table[i], 0, a.time, slots);
-    for (std::int64_t i = 0; s > 0 && i < a.carries; ++i) run_at(carries[i], s - 1, a.time, slots);
-    for (std::int64_t i = 0; i < a.stages; ++i) run_at(stages[i], s, a.time, slots);
+    const std::int64_t t = a.time > 0 ? s : a.T - 1 - s;
+    Step at{t, a.rows, 0};
+    if (a.offsets != nullptr) {
+      at.first = a.offsets[t] * a.K, at.rows = a.offsets[t + 1] * a.K - at.first;
+    }
+    if (at.rows == 0) continue;
+    for (std::int64_t i = 0; s == 0 && i < a.starts; ++i) run_at(a.table[i], 0, at, a.time, slots);
+    for (std::int64_t i = 0; s > 0 && i < a.carries; ++i) {
+      run_at(carries[i], s - 1, at, a.time, slots);
+    }
+    for (std::int64_t i = 0; i < a.stages; ++i) run_at(stages[i], s, at, a.time, slots);
+  }
+  if (a.offsets == nullptr) return;
+  for (std::int64_t i = 0; i < a.stages; ++i) {
+    if (stages[i].leaves) clear_spare(stages[i], a.offsets[a.T] * a.K, a.capacity);
   }
 }
 

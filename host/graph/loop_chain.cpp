@@ -13,7 +13,13 @@ template <class Real>
 class Builder {
  public:
   Builder(const Scan& scan, const Region& region, const Plan& plan, const ScanRows<Real>& rows)
-      : scan_(scan), region_(region), plan_(plan), rows_(rows) {
+      : scan_(scan), region_(region), plan_(plan), sequences_(rows.B), rows_(rows) {
+    // A batch of no sequence too says how far steps lie apart.
+    rows_.B = std::max<std::int64_t>(rows.B, 1);
+    for (std::int64_t t = 0; t <= rows_.T; ++t) {
+      first_.push_back(static_cast<std::int32_t>(t * rows_.B));
+    }
+    rows_.first = first_.data();
     slots_.column.assign(scan.graph.nodes.size(), -1);
     std::int64_t columns = 0;
     for (NodeId id : region.nodes) {
@@ -27,11 +33,12 @@ class Builder {
 
   std::optional<LoopChain<Real>> build(const Places& places, const ParameterTable& parameters,
                                        const PackedParameters<Real>* packed,
-                                       ScanMemory<Real> memory) {
-    if (!one_kind() || reads_a_carry_late()) return std::nullopt;
+                                       ScanMemory<Real> memory, const GivenNoise<Real>& noise) {
+    if (!one_kind() || carries_what_has_no_slot()) return std::nullopt;
     make_instructions(scan_, plan_, places, parameters, packed, memory, rows_.K, outside_);
     memory.slots = &slots_;
     make_instructions(scan_, plan_, places, parameters, packed, memory, rows_.K, inside_);
+    for (const auto& [drawn, rows] : noise) give_noise(inside_, *drawn, rows);
 
     const std::int64_t first = region_.backward_in_time ? rows_.T - 1 : 0;
     const std::int64_t on = region_.backward_in_time ? -1 : 1;
@@ -42,12 +49,13 @@ class Builder {
 
     LoopChain<Real> chain;
     ChainArgs<Real>& args = chain.args;
-    args.T = rows_.T, args.time = on;
-    args.rows = rows_.rows(scan_.graph[region_.nodes[0]].kind, 0);
+    args.T = rows_.T, args.time = on, args.offsets = rows_.offsets;
+    args.K = scan_.graph[region_.nodes[0]].kind.particles ? rows_.K : 1;
+    args.rows = sequences_ * args.K, args.capacity = rows_.R * args.K;
     args.columns = static_cast<std::int64_t>(slots_.memory.size());
-    args.starts = append(starts, starts, chain.table);
-    args.carries = append(later, after, chain.table);
-    args.stages = append(here, next, chain.table);
+    args.starts = append(starts, starts, first, chain.table);
+    args.carries = append(later, after, first + on, chain.table);
+    args.stages = append(here, next, first, chain.table);
     arrange_products(chain.table.data(), args);
     return chain;
   }
@@ -58,7 +66,9 @@ class Builder {
   /// Whether a value is made in this loop.
   bool mine(std::int32_t root) const {
     const std::int32_t region = scan_.schedule.region_of[index(root)];
-    return &scan_.schedule.regions[index(region)] == &region_ && plan_.storage[index(root)].padded;
+    const Node& node = scan_.graph[root];
+    return &scan_.schedule.regions[index(region)] == &region_ &&
+           node.kind.base == RowKind::Base::step && !is_given(node);
   }
 
   bool one_kind() const {
@@ -67,15 +77,17 @@ class Builder {
                        [&](NodeId id) { return scan_.graph[id].kind == kind; });
   }
 
-  /// A carry of a carry wants what the first one held before: its slot has been written over.
-  bool reads_a_carry_late() const {
+  /// A carry of a carry wants what the first one held before, whose slot has been written over; one
+  /// of a value of another loop the packed rows of the step before.
+  bool carries_what_has_no_slot() const {
     std::vector<bool> holds_carry(scan_.graph.nodes.size(), false);
     for (NodeId id : region_.nodes) {
       if (scan_.graph[id].op == Op::carry) holds_carry[index(plan_.storage[index(id)].root)] = true;
     }
     return std::any_of(region_.nodes.begin(), region_.nodes.end(), [&](NodeId id) {
-      const Node& node = scan_.graph[id];
-      return node.op == Op::carry && holds_carry[index(plan_.storage[index(node.inputs[0])].root)];
+      if (scan_.graph[id].op != Op::carry) return false;
+      const std::int32_t next = plan_.storage[index(scan_.graph[id].inputs[0])].root;
+      return holds_carry[index(next)] || !mine(next);
     });
   }
 
@@ -106,16 +118,21 @@ class Builder {
     }
   }
 
-  std::int64_t append(const Calls& first, const Calls& next,
+  /// Calls at step t and at the one taken after it.
+  std::int64_t append(const Calls& first, const Calls& next, std::int64_t t,
                       std::vector<ChainStage<Real>>& table) const {
     require(first.size() == next.size(), "chain", "calls of a step", next.size(),
             fmt::format("{} as those of the step before", first.size()));
-    const ChainSlots<Real> slots{slots_.memory.data(),
-                                 static_cast<std::int64_t>(slots_.memory.size())};
+    ChainFrame<Real> frame;
+    frame.slots = slots_.memory.data();
+    frame.columns = static_cast<std::int64_t>(slots_.memory.size());
+    frame.B = rows_.B, frame.K = scan_.graph[region_.nodes[0]].kind.particles ? rows_.K : 1;
+    frame.t = t;
+    frame.fixed = rows_.goes_on, frame.fixed_count = rows_.T * rows_.B * rows_.K;
     for (std::size_t i = 0; i < first.size(); ++i) {
       table.push_back(std::visit(
           [&]<class Args>(const Args& args) {
-            return chain_stage(args, std::get<Args>(next[i]), slots);
+            return chain_stage(args, std::get<Args>(next[i]), frame);
           },
           first[i]));
     }
@@ -125,7 +142,9 @@ class Builder {
   const Scan& scan_;
   const Region& region_;
   const Plan& plan_;
-  const ScanRows<Real>& rows_;
+  std::int64_t sequences_;
+  ScanRows<Real> rows_;
+  std::vector<std::int32_t> first_;
   LoopSlots<Real> slots_;
   std::vector<Instruction<Real>> outside_, inside_;
   bool possible_ = true;
@@ -134,23 +153,23 @@ class Builder {
 }  // namespace
 
 template <class Real>
-std::optional<LoopChain<Real>> make_loop_chain(const Scan& scan, const Region& region,
-                                               const Plan& plan, const Places& places,
-                                               const ParameterTable& parameters,
-                                               const PackedParameters<Real>* packed,
-                                               const ScanMemory<Real>& memory,
-                                               const ScanRows<Real>& rows) {
-  return Builder<Real>(scan, region, plan, rows).build(places, parameters, packed, memory);
+std::optional<LoopChain<Real>> make_loop_chain(
+    const Scan& scan, const Region& region, const Plan& plan, const Places& places,
+    const ParameterTable& parameters, const PackedParameters<Real>* packed,
+    const ScanMemory<Real>& memory, const ScanRows<Real>& rows, const GivenNoise<Real>& noise) {
+  return Builder<Real>(scan, region, plan, rows).build(places, parameters, packed, memory, noise);
 }
 template std::optional<LoopChain<float>> make_loop_chain(const Scan&, const Region&, const Plan&,
                                                          const Places&, const ParameterTable&,
                                                          const PackedParameters<float>*,
                                                          const ScanMemory<float>&,
-                                                         const ScanRows<float>&);
+                                                         const ScanRows<float>&,
+                                                         const GivenNoise<float>&);
 template std::optional<LoopChain<double>> make_loop_chain(const Scan&, const Region&, const Plan&,
                                                           const Places&, const ParameterTable&,
                                                           const PackedParameters<double>*,
                                                           const ScanMemory<double>&,
-                                                          const ScanRows<double>&);
+                                                          const ScanRows<double>&,
+                                                          const GivenNoise<double>&);
 
 }  // namespace seqvae

@@ -13,14 +13,16 @@ struct LoopChain {
   ChainArgs<Real> args;  ///< but for where table and workspace lie
 };
 
-/// Of a loop over padded rows, with its carries first. Nothing where an op of it is no stage, or
-/// its values have not all a row a sequence, or all a row a particle.
+/// Draws that are given: of a latent, in place of its noise.
 template <class Real>
-std::optional<LoopChain<Real>> make_loop_chain(const Scan& scan, const Region& region,
-                                               const Plan& plan, const Places& places,
-                                               const ParameterTable& parameters,
-                                               const PackedParameters<Real>* packed,
-                                               const ScanMemory<Real>& memory,
-                                               const ScanRows<Real>& rows);
+using GivenNoise = std::vector<std::pair<const Node*, Operand<Real>>>;
+
+/// Of a loop that stays packed (pad_loops), its carries first. Nothing where an op of it is no
+/// stage, or its values have not all a row a sequence, or all a row a particle.
+template <class Real>
+std::optional<LoopChain<Real>> make_loop_chain(
+    const Scan& scan, const Region& region, const Plan& plan, const Places& places,
+    const ParameterTable& parameters, const PackedParameters<Real>* packed,
+    const ScanMemory<Real>& memory, const ScanRows<Real>& rows, const GivenNoise<Real>& noise);
 
 }  // namespace seqvae

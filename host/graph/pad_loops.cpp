@@ -19,11 +19,15 @@ bool is_padded(const Scan& scan, NodeId id) {
   const Node& node = scan.graph[id];
   if (node.kind.base != RowKind::Base::step || is_given(node)) return false;
   const std::int32_t region = scan.schedule.region_of[index(id)];
-  return node.op == Op::to_padded || scan.schedule.regions[static_cast<std::size_t>(region)].loop;
+  return node.op == Op::to_padded || scan.schedule.regions[static_cast<std::size_t>(region)].padded;
 }
 
-void pad_loops(Scan& scan) {
+void pad_loops(Scan& scan, const std::vector<bool>& stays_packed) {
   Graph& graph = scan.graph;
+  for (std::size_t r = 0; r < scan.schedule.regions.size(); ++r) {
+    Region& region = scan.schedule.regions[r];
+    region.padded = region.loop && (stays_packed.empty() || !stays_packed[r]);
+  }
   std::vector<Region> regions;
   std::map<NodeId, NodeId> moved;  // of a value: the same in the other layout
   for (const Region& region : scan.schedule.regions) {
@@ -33,10 +37,10 @@ void pad_loops(Scan& scan) {
       for (std::size_t k = 0; k < graph[id].inputs.size(); ++k) {
         const NodeId input = graph[id].inputs[k];
         if (input == kNoNode || graph[input].kind.base != RowKind::Base::step) continue;
-        if (is_padded(scan, input) == region.loop) continue;
+        if (is_padded(scan, input) == region.padded) continue;
         if (!moved.contains(input)) {
           Node move;
-          move.op = region.loop ? Op::to_padded : Op::to_packed;
+          move.op = region.padded ? Op::to_padded : Op::to_packed;
           move.kind = graph[input].kind, move.D = graph[input].D, move.inputs = {input};
           moved[input] = graph.add(std::move(move));
           before.nodes.push_back(moved[input]);

@@ -42,8 +42,8 @@ bool is_view(const Node& node);
 bool is_padded(const Scan& scan, NodeId id);
 
 /// Puts to_padded before, and to_packed after each loop, for values a row a step that enter or
-/// leave it.
-void pad_loops(Scan& scan);
+/// leave it; but for regions that are said to stay packed.
+void pad_loops(Scan& scan, const std::vector<bool>& stays_packed = {});
 
 /// Elements of a value's rows for a capacity.
 struct Capacity {

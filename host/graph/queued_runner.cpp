@@ -1,10 +1,11 @@
 // A scan in the order of a queue: the whole batch, longest sequences first.
 //
 // Sizes come from the capacity of a plan: B as it is, T and the rows R rounded up. Values outside
-// of loops stand packed, with rows from R on that hold what zeros become; loops run over padded
-// rows [T][B], so that a step's rows stand where they stand whatever the lengths (pad_loops). What
-// hangs on the lengths lies in memory that the kernels read: so one recording serves every batch of
-// its capacity. Rows that no sequence has never reach a result: they are zero in the "weight" that
+// of loops stand packed, with rows from R on that hold what zeros become. A loop whose ops allow it
+// is one chain (loop_chain.hpp), which knows of packed rows; another runs step by step over padded
+// rows [T][B], which stand where they stand whatever the lengths (pad_loops). What hangs on the
+// lengths lies in memory that the kernels read: so one recording serves every batch of its
+// capacity. Rows that no sequence has never reach a result: they are zero in the "weight" that
 // every step's terms are multiplied by where there is a gradient, and are left out of sums over
 // time.
 #include <algorithm>
@@ -49,6 +50,10 @@ struct PreparedChain {
   Buffer<ChainStage<Real>> table;
 };
 
+/// By their regions.
+template <class Real>
+using Chains = std::map<std::size_t, PreparedChain<Real>>;
+
 /// What is made once for a capacity.
 template <class Real>
 struct Prepared {
@@ -56,7 +61,7 @@ struct Prepared {
   ScanRows<Real> rows;
   std::vector<std::int32_t> first;  ///< [T + 1]  of a padded step
   std::vector<Instruction<Real>> instructions;
-  std::map<std::size_t, PreparedChain<Real>> chains;  ///< of regions
+  Chains<Real> chains;
   std::size_t given_bytes = 0;
   Real* gradients = nullptr;
   bool run_before = false;  ///< products have found their algorithms
@@ -83,9 +88,9 @@ class QueuedRunner : public ScanRunner<Real> {
       require(scan_.options.weighted, "Executor", "weighted", false,
               "true where a gradient is taken in the order of a queue");
     }
-    pad_loops(scan_);
-    plan_ = make_plan(scan_, Loops::padded);
     put_carries_first(scan_);
+    pad_loops(scan_, form_ == LoopForm::chains ? loops_that_chain() : std::vector<bool>());
+    plan_ = make_plan(scan_, Loops::padded);
     if (queue_.device().is_cpu()) packed_.emplace(scan_, parameters_);
   }
   ~QueuedRunner() override { queue_.synchronize(); }
@@ -137,6 +142,35 @@ class QueuedRunner : public ScanRunner<Real> {
   using ScanRunner<Real>::values_;
   using ScanRunner<Real>::lengths_;
 
+  /// Of each region, by a trial at the least sizes: neither ops nor room hang on them.
+  std::vector<bool> loops_that_chain() const {
+    Scan trial = scan_;
+    pad_loops(trial, std::vector<bool>(trial.schedule.regions.size(), true));
+    const Plan plan = make_plan(trial, Loops::padded);
+    const std::int64_t T = bucket(1);
+    const Places places = place(trial, plan, {T, 1, K_, T});
+    std::vector<std::int32_t> first(index(T) + 1);
+    std::iota(first.begin(), first.end(), 0);
+    // Addresses alone: nothing is read or written.
+    std::vector<Real> arena(index(places.arena) + 16), given(index(places.given) + 16),
+        values(index(parameters_.size())), goes_on(index(T * K_));
+    ScanRows<Real> rows;
+    rows.queue = &queue_, rows.T = rows.R = T, rows.B = 1, rows.K = K_;
+    rows.first = rows.offsets = first.data();
+    rows.nothing = arena.data() + places.arena, rows.goes_on = goes_on.data();
+    std::vector<bool> chains;
+    for (const Region& region : trial.schedule.regions) {
+      std::optional<LoopChain<Real>> chain;
+      if (region.loop) {
+        chain = make_loop_chain<Real>(trial, region, plan, places, parameters_, nullptr,
+                                      {arena.data(), given.data(), values.data(), values.data()},
+                                      rows, {});
+      }
+      chains.push_back(chain && chain_fits(chain->args, queue_));
+    }
+    return chains;
+  }
+
   void run_checked(const ScanBatch<Real>& batch, Real* gradients) override {
     lay_out(batch);
     const Capacity capacity{bucket(sequences_.rows()), sequences_.B(), K_, bucket(sequences_.T)};
@@ -144,12 +178,12 @@ class QueuedRunner : public ScanRunner<Real> {
     last_ = &now;
     bring_given(now, capacity, batch);
     if (!batch.noise.empty()) {
-      with_given_noise(now, batch);
+      with_given_noise(now, capacity, batch);
     } else if (!now.run_before) {
-      enqueue(now);
+      enqueue(now, now.chains);
       now.run_before = true;
     } else {
-      if (!now.recording) now.recording.emplace(queue_, [&] { enqueue(now); });
+      if (!now.recording) now.recording.emplace(queue_, [&] { enqueue(now, now.chains); });
       now.recording->replay();
     }
   }
@@ -188,21 +222,12 @@ class QueuedRunner : public ScanRunner<Real> {
     rows.offsets = given.offsets, rows.origins = given.origins;
     rows.sequence_id = given.sequence_id, rows.step = given.step;
     rows.nothing = given.nothing, rows.goes_on = given.goes_on;
-    const PackedParameters<Real>* packed = packed_ ? &*packed_ : nullptr;
-    const ScanMemory<Real> memory{arena_.data(), given.inputs, values_, gradients};
-    make_instructions(scan_, plan_, made.places, parameters_, packed, memory, K_,
-                      made.instructions);
+    make_instructions(scan_, plan_, made.places, parameters_, packed(), memory_of(given, gradients),
+                      K_, made.instructions);
+    made.chains = chains_of(made, memory_of(given, gradients), {});
     std::size_t bytes = scratch_bytes(made.instructions, rows);
-    for (std::size_t r = 0; form_ == LoopForm::chains && r < scan_.schedule.regions.size(); ++r) {
-      const Region& region = scan_.schedule.regions[r];
-      if (!region.loop) continue;
-      const auto chain =
-          make_loop_chain(scan_, region, plan_, made.places, parameters_, packed, memory, rows);
-      if (!chain || !chain_fits(chain->args, queue_)) continue;
-      PreparedChain<Real> ready{chain->args, Buffer<ChainStage<Real>>(queue_)};
-      ready.table.upload(chain->table);
-      bytes = std::max(bytes, cpu::chain_workspace_bytes(chain->args));
-      made.chains.emplace(r, std::move(ready));
+    for (const auto& [region, chain] : made.chains) {
+      bytes = std::max(bytes, cpu::chain_workspace_bytes(chain.args));
     }
     if (scratch_.count() < bytes) {
       prepared_.clear();
@@ -211,11 +236,35 @@ class QueuedRunner : public ScanRunner<Real> {
     for (Instruction<Real>& instruction : made.instructions) {
       instruction.scratch = scratch_.data(), instruction.scratch_bytes = scratch_.count();
     }
-    for (auto& [region, chain] : made.chains) {
+    lend_scratch(made.chains);
+    return prepared_.emplace(capacity, std::move(made)).first->second;
+  }
+
+  const PackedParameters<Real>* packed() const { return packed_ ? &*packed_ : nullptr; }
+  ScanMemory<Real> memory_of(const Given<Real>& given, Real* gradients) const {
+    return {arena_.data(), given.inputs, values_, gradients};
+  }
+
+  Chains<Real> chains_of(const Prepared<Real>& made, const ScanMemory<Real>& memory,
+                         const GivenNoise<Real>& noise) const {
+    Chains<Real> chains;
+    for (std::size_t r = 0; r < scan_.schedule.regions.size(); ++r) {
+      const Region& region = scan_.schedule.regions[r];
+      if (!region.loop || region.padded) continue;
+      const auto chain = make_loop_chain(scan_, region, plan_, made.places, parameters_, packed(),
+                                         memory, made.rows, noise);
+      PreparedChain<Real> ready{chain.value().args, Buffer<ChainStage<Real>>(queue_)};
+      ready.table.upload(chain->table);
+      chains.emplace(r, std::move(ready));
+    }
+    return chains;
+  }
+
+  void lend_scratch(Chains<Real>& chains) const {
+    for (auto& [region, chain] : chains) {
       chain.args.table = chain.table.data();
       chain.args.workspace = scratch_.data(), chain.args.workspace_bytes = scratch_.count();
     }
-    return prepared_.emplace(capacity, std::move(made)).first->second;
   }
 
   void grow(const Prepared<Real>& made) {
@@ -273,8 +322,10 @@ class QueuedRunner : public ScanRunner<Real> {
   }
 
   /// Draws are the caller's: one run, which is not recorded.
-  void with_given_noise(Prepared<Real>& now, const ScanBatch<Real>& batch) {
+  void with_given_noise(Prepared<Real>& now, const Capacity& capacity,
+                        const ScanBatch<Real>& batch) {
     std::vector<Buffer<Real>> buffers;
+    GivenNoise<Real> given_noise;
     for (const Binding<Real>& binding : batch.noise) {
       const NodeId id = latent_of(scan_, binding.name);
       const Node& drawn = scan_.graph[id];
@@ -284,22 +335,25 @@ class QueuedRunner : public ScanRunner<Real> {
       std::vector<Real> noise(index(rows * K * D), Real{0});
       bring(drawn, binding.data, padded ? Loops::padded : Loops::packed, noise.data());
       buffers.emplace_back(queue_).upload(noise);
-      give_noise(now.instructions, drawn,
-                 Operand<Real>{buffers.back().data(), D, step ? K : 0, D, drawn.kind});
+      given_noise.push_back(
+          {&drawn, Operand<Real>{buffers.back().data(), D, step ? K : 0, D, drawn.kind}});
+      give_noise(now.instructions, drawn, given_noise.back().second);
     }
-    enqueue(now, false);
+    const Given<Real> given(given_.data(), capacity, now.places.given);
+    Chains<Real> chains = chains_of(now, memory_of(given, now.gradients), given_noise);
+    lend_scratch(chains);
+    enqueue(now, chains);
     queue_.synchronize();
     for (Instruction<Real>& instruction : now.instructions) instruction.noise = {};
   }
 
-  /// `drawn`: noise is drawn, not given to the instructions alone.
-  void enqueue(const Prepared<Real>& now, bool drawn = true) const {
+  void enqueue(const Prepared<Real>& now, const Chains<Real>& chains) const {
     if (now.gradients != nullptr) {
       queue_.clear(now.gradients, index(parameters_.size()) * sizeof(Real));
     }
     for (std::size_t r = 0; r < scan_.schedule.regions.size(); ++r) {
-      const auto chain = now.chains.find(r);
-      if (chain != now.chains.end() && drawn) {
+      const auto chain = chains.find(r);
+      if (chain != chains.end()) {
         seqvae::run(chain->second.args, queue_);
       } else {
         execute(scan_.schedule.regions[r], now.instructions, now.rows);

@@ -23,7 +23,7 @@ bool fits_quads(const Rows& rows, const ChainOperand& operand) {
 }  // namespace
 
 template <class Args, class Real>
-ChainStage<Real> chain_stage(const Args& first, const Args& next, const ChainSlots<Real>& slots) {
+ChainStage<Real> chain_stage(const Args& first, const Args& next, const ChainFrame<Real>& frame) {
   static_assert(std::is_trivially_copyable_v<Args> && sizeof(Args) <= ChainStage<Real>::kBytes);
   ChainStage<Real> stage;
   stage.op = op_of(first);
@@ -44,17 +44,20 @@ ChainStage<Real> chain_stage(const Args& first, const Args& next, const ChainSlo
     const Real* data = rows.data;
     operand.step = (steps[i] - static_cast<std::int64_t>(address(data))) /
                    static_cast<std::int64_t>(sizeof(Real));
-    operand.is_slot = data != nullptr && data >= slots.begin && data < slots.begin + slots.columns;
+    operand.is_slot = data != nullptr && data >= frame.slots && data < frame.slots + frame.columns;
+    const bool fixed = data >= frame.fixed && data < frame.fixed + frame.fixed_count;
+    operand.is_packed = frame.B > 0 && operand.step != 0 && !fixed;
     ++i;
     if (data == nullptr) return;
     using Data = decltype(rows.data);
     constexpr bool kWritten = !std::is_const_v<std::remove_pointer_t<Data>>;
     (operand.is_slot ? stays : stage.leaves) |= kWritten;
     if (operand.is_slot) {
-      require(operand.step == 0 && rows.stride == slots.columns, "chain", "stride of a slot",
-              rows.stride, fmt::format("{}, at the same place in each step", slots.columns));
-      rows.data = reinterpret_cast<Data>(address(data) - address(slots.begin));
+      require(operand.step == 0 && rows.stride == frame.columns, "chain", "stride of a slot",
+              rows.stride, fmt::format("{}, at the same place in each step", frame.columns));
+      rows.data = reinterpret_cast<Data>(address(data) - address(frame.slots));
     }
+    if (operand.is_packed) rows.data -= frame.t * frame.B * frame.K * rows.stride;
     // A condition of one column a row is read by itself.
     bool alone = false;
     if constexpr (requires { args.condition; }) {
@@ -92,6 +95,10 @@ void check(const ChainArgs<Real>& a) {
   require_size(a.columns, where, "columns");
   require(a.columns % 4 == 0, where, "columns", a.columns, "a multiple of 4");
   require(a.time == 1 || a.time == -1, where, "time", a.time, "1 or -1");
+  if (a.K < 1 || a.rows % a.K != 0) {
+    require(false, where, "K", a.K, ">= 1, and a divisor of rows");
+  }
+  require_size(a.capacity, where, "capacity");
   require_size(a.starts, where, "starts");
   require_size(a.carries, where, "carries");
   require_size(a.stages, where, "stages");
@@ -104,9 +111,9 @@ void check(const ChainArgs<Real>& a) {
 
 #define SEQVAE_STAGE_OF(Args)                                                       \
   template ChainStage<float> chain_stage(const Args<float>&, const Args<float>&,    \
-                                         const ChainSlots<float>&);                 \
+                                         const ChainFrame<float>&);                 \
   template ChainStage<double> chain_stage(const Args<double>&, const Args<double>&, \
-                                          const ChainSlots<double>&);
+                                          const ChainFrame<double>&);
 SEQVAE_STAGE_OF(DenseArgs)
 SEQVAE_STAGE_OF(ActivationArgs)
 SEQVAE_STAGE_OF(ActivationBackwardArgs)

@@ -78,8 +78,19 @@ class Worker {
         thread_(static_cast<int>(threadIdx.x)),
         rank_(plan.ctas > 1 ? static_cast<int>(cluster_rank()) : 0) {
     first_row_ = std::int64_t{blockIdx.x} / plan.ctas * plan.group;
-    const std::int64_t left = a.rows - first_row_;
-    rows_ = static_cast<int>(left < plan.group ? left : plan.group);
+    begin_ = 0, end_ = a.rows > 0 ? a.T : 0;
+    if (a.offsets == nullptr) return;
+    std::int64_t steps = 0, beyond = end_;  // that the first of these rows has: rows only end
+    while (steps < beyond) {
+      const std::int64_t middle = (steps + beyond) / 2;
+      if (rows_of_step(middle) > first_row_) {
+        steps = middle + 1;
+      } else {
+        beyond = middle;
+      }
+    }
+    begin_ = a.time > 0 ? 0 : end_ - steps;
+    end_ = begin_ + steps;
   }
 
   __device__ void begin() {
@@ -93,12 +104,21 @@ class Worker {
       Stage& stage = table_[i / static_cast<int>(Stage::kOperands)];
       const int o = i % static_cast<int>(Stage::kOperands);
       if (o >= stage.operands) continue;
+      // The step taken that is the first to run this stage here, and the first that ever is.
+      const int list = i / static_cast<int>(Stage::kOperands);
+      const bool carries = list >= a_.starts && list < a_.starts + a_.carries;
+      const std::int64_t ever = carries ? 1 : 0;
+      const std::int64_t now = list < a_.starts ? 0 : begin_ > ever ? begin_ : ever;
       Rows<float>& rows = rows_of(stage, o);
-      if (stage.operand[o].is_slot) {
+      const ChainOperand& operand = stage.operand[o];
+      if (operand.is_slot) {
         rows.data = slots_ + reinterpret_cast<std::uintptr_t>(rows.data) / sizeof(float);
+      } else if (operand.is_packed) {
+        rows.data += (first_packed_row(now) + first_row_) * rows.stride;
       } else if (rows.data != nullptr) {
-        rows.data += first_row_ * rows.stride;
+        rows.data += first_row_ * rows.stride + operand.step * (now - ever);
       }
+      if (o == 0) move_time(stage, a_.time * (now - ever));
     }
     if (plan_.ctas > 1) {
       if (thread_ == 0) {
@@ -106,13 +126,56 @@ class Worker {
         mbarrier_init_fence();
         for (unsigned i = 0; i < a_.starts + a_.carries + a_.stages; ++i) {
           if (table_[i].op != ChainOp::dense || !is_shared(table_[i])) continue;
-          for (int parity = 0; parity < 2; ++parity) arm(table_[i], parity);
+          arm(table_[i], begin_), arm(table_[i], begin_ + 1);
         }
       }
       cluster_barrier();
     } else {
       __syncthreads();
     }
+  }
+
+  __device__ void run_steps() {
+    for (std::int64_t step = begin_; step < end_; ++step) {
+      rows_ = rows_at(step);
+      run_step(step);
+    }
+  }
+
+  /// Zeros in packed rows that no sequence has; all blocks share them.
+  __device__ void clear_spare() const {
+    if (a_.offsets == nullptr) return;
+    const std::int64_t used = a_.offsets[a_.T] * a_.K, spare = a_.capacity - used;
+    const std::int64_t apart = std::int64_t{gridDim.x} * kChainThreads;
+    for (std::int64_t i = a_.starts + a_.carries; i < a_.starts + a_.carries + a_.stages; ++i) {
+      const Stage& stage = a_.table[i];
+      if (!stage.leaves || stage.op != ChainOp::multiply_add) continue;
+      const Rows<float> y = arguments_of<MultiplyAddArgs<float>>(stage).y;
+      for (std::int64_t e = std::int64_t{blockIdx.x} * kChainThreads + thread_; e < spare * stage.D;
+           e += apart) {
+        y[used + e / stage.D][e % stage.D] = 0.0f;
+      }
+    }
+  }
+
+ private:
+  /// Rows of all clusters at step t, of the steps in the order of time.
+  __device__ std::int64_t rows_of_step(std::int64_t t) const {
+    return (a_.offsets[t + 1] - a_.offsets[t]) * a_.K;
+  }
+  __device__ std::int64_t time_of(std::int64_t step) const {
+    return a_.time > 0 ? step : a_.T - 1 - step;
+  }
+  /// Where the rows of a step taken begin among the packed ones; of one past the last, anywhere.
+  __device__ std::int64_t first_packed_row(std::int64_t step) const {
+    return step < a_.T ? a_.offsets[time_of(step)] * a_.K : 0;
+  }
+  /// This cluster's rows at a step taken.
+  __device__ int rows_at(std::int64_t step) const {
+    if (step >= end_) return 0;
+    const std::int64_t all = a_.offsets == nullptr ? a_.rows : rows_of_step(time_of(step));
+    const std::int64_t left = all - first_row_;
+    return static_cast<int>(left < plan_.group ? left : plan_.group);
   }
 
   /// One place for all stages: the code of a stage is long, and is not to be there twice.
@@ -125,28 +188,35 @@ class Worker {
                                         : starts + i];
       run(stage, step);
       __syncthreads();
-      move_on(stage);
+      move_on(stage, step);
     }
     __syncthreads();
   }
 
- private:
   __device__ static Rows<float>& rows_of(Stage& stage, int operand) {
     return *reinterpret_cast<Rows<float>*>(stage.arguments + stage.operand[operand].at);
   }
 
-  __device__ void move_on(Stage& stage) const {
+  __device__ static void move_time(Stage& stage, std::int64_t by) {
+    if (stage.op == ChainOp::gaussian_sample) {
+      reinterpret_cast<GaussianSampleArgs<float>*>(stage.arguments)->noise.layout.t0 += by;
+    } else if (stage.op == ChainOp::gaussian_sample_backward) {
+      reinterpret_cast<GaussianSampleBackwardArgs<float>*>(stage.arguments)->noise.layout.t0 += by;
+    }
+  }
+
+  /// To the next step taken.
+  __device__ void move_on(Stage& stage, std::int64_t step) const {
     if (thread_ < stage.operands) {
       const ChainOperand& operand = stage.operand[thread_];
-      if (!operand.is_slot && operand.step != 0) rows_of(stage, thread_).data += operand.step;
+      Rows<float>& rows = rows_of(stage, thread_);
+      if (operand.is_packed) {
+        rows.data += (first_packed_row(step + 1) - first_packed_row(step)) * rows.stride;
+      } else if (!operand.is_slot && operand.step != 0) {
+        rows.data += operand.step;
+      }
     }
-    if (thread_ != kWarpSize) return;
-    if (stage.op == ChainOp::gaussian_sample) {
-      reinterpret_cast<GaussianSampleArgs<float>*>(stage.arguments)->noise.layout.t0 += a_.time;
-    } else if (stage.op == ChainOp::gaussian_sample_backward) {
-      reinterpret_cast<GaussianSampleBackwardArgs<float>*>(stage.arguments)->noise.layout.t0 +=
-          a_.time;
-    }
+    if (thread_ == kWarpSize) move_time(stage, a_.time);
   }
 
   /// f(row, d) for the quads of all rows; of a stage that leaves the slots for this CTA's share.
@@ -183,14 +253,17 @@ class Worker {
   __device__ bool is_shared(const Stage& stage) const {
     return plan_.ctas > 1 && (stage.D + 3) / 4 >= plan_.ctas;
   }
-  __device__ unsigned bytes_of(const Stage& stage) const {
-    return static_cast<unsigned>(rows_ * ((stage.D + 3) / 4) * 16);
-  }
   __device__ SharedAddress barrier_of(const Stage& stage, int parity) const {
     return received_ + 8u * static_cast<unsigned>(2 * stage.number + parity);
   }
-  __device__ void arm(const Stage& stage, int parity) const {
-    mbarrier_arm(barrier_of(stage, parity), bytes_of(stage));
+  /// For the sums of a step that is taken.
+  __device__ void arm(const Stage& stage, std::int64_t step) const {
+    if (step >= end_) return;
+    const std::int64_t bytes = rows_at(step) * ((stage.D + 3) / 4) * 16;
+    mbarrier_arm(barrier_of(stage, parity_of(step)), static_cast<unsigned>(bytes));
+  }
+  __device__ int parity_of(std::int64_t step) const {
+    return static_cast<int>((step - begin_) & 1);
   }
 
   __device__ void multiply(const Stage& stage, std::int64_t step) const {
@@ -209,7 +282,7 @@ class Worker {
     }
     __syncthreads();
     // Sums in the order of their parts, to everyone.
-    const int parity = static_cast<int>(step & 1), quads = static_cast<int>((W.N + 3) / 4);
+    const int parity = parity_of(step), quads = static_cast<int>((W.N + 3) / 4);
     float* const landing = landing_ + (parity * a_.landing + stage.landing) * plan_.group;
     const int width = 4 * share.count;
     for (int i = thread_; i < rows_ * share.count; i += kChainThreads) {
@@ -236,9 +309,9 @@ class Worker {
     if (!shared) {
       __syncthreads();
     } else {
-      mbarrier_wait(barrier_of(stage, parity), static_cast<unsigned>(step >> 1) & 1);
+      mbarrier_wait(barrier_of(stage, parity), static_cast<unsigned>((step - begin_) >> 1) & 1);
       __syncwarp();  // lanes may have polled a different number of times
-      if (thread_ == 0) arm(stage, parity);
+      if (thread_ == 0) arm(stage, step + 2);
     }
     each_quad(stage, [&](int row, int d) {
       float4 y = *reinterpret_cast<const float4*>(landing + row * quads * 4 + d);
@@ -291,17 +364,16 @@ class Worker {
   Stage* table_;
   float *slots_, *landing_, *partial_;
   SharedAddress received_;
-  int thread_, rank_, rows_ = 0;
-  std::int64_t first_row_ = 0;
+  int thread_, rank_, rows_ = 0;                      // rows_: of this cluster, now
+  std::int64_t first_row_ = 0, begin_ = 0, end_ = 0;  // steps taken that these rows have
 };
 
 __global__ void __launch_bounds__(kChainThreads, 1)
     run_chain(const __grid_constant__ ChainArgs<float> a, const __grid_constant__ ChainPlan plan) {
   Worker worker(a, plan, &shared_storage<unsigned char>());
   worker.begin();
-  for (std::int64_t step = 0; step < a.T; ++step) {
-    worker.run_step(step);
-  }
+  worker.run_steps();
+  worker.clear_spare();
 }
 
 constexpr std::int64_t kWeightsOfCta = 16384;  // elements: what stays in L1 beside the slots
@@ -315,8 +387,9 @@ int ctas_of(const ChainArgs<float>& a) {
 }
 
 LaunchShape shape_of(const ChainArgs<float>& a, const ChainPlan& plan) {
-  LaunchShape shape{blocks_for(a.rows, plan.group) * static_cast<unsigned>(plan.ctas),
-                    kChainThreads, plan.at.bytes};
+  LaunchShape shape{
+      blocks_for(a.rows > 0 ? a.rows : 1, plan.group) * static_cast<unsigned>(plan.ctas),
+      kChainThreads, plan.at.bytes};
   shape.cluster = static_cast<unsigned>(plan.ctas);
   return shape;
 }
@@ -351,7 +424,7 @@ bool chain_fits(const ChainArgs<float>& a) {
 
 void chain(const ChainArgs<float>& a, Stream stream) {
   check(a);
-  if (a.rows == 0 || a.T == 0) return;
+  if ((a.rows == 0 || a.T == 0) && a.capacity == 0) return;
   ChainPlan plan{};
   if (!plan_chain(a, plan)) throw_no_room("chain");
   launch(run_chain, shape_of(a, plan), stream, a, plan);

@@ -51,15 +51,15 @@ __device__ __forceinline__ void do_quad(const GatedMixBackwardArgs<float>& a, st
   }
 }
 
+/// Of a row that is chosen as a whole the other is not read.
 __device__ __forceinline__ void do_quad(const SelectArgs<float>& a, std::int64_t row,
                                         std::int64_t d, bool wide) {
-  float4 condition;
   if (a.by_row) {
-    const float c = a.condition[row][0];
-    condition = make_float4(c, c, c, c);
-  } else {
-    condition = load_quad(a.condition[row], d, a.D, wide);
+    const Rows<const float> chosen = a.condition[row][0] != 0.0f ? a.a : a.b;
+    store_quad(a.y[row], d, a.D, wide, load_quad_or_zero(chosen, row, d, a.D, wide));
+    return;
   }
+  const float4 condition = load_quad(a.condition[row], d, a.D, wide);
   store_quad(
       a.y[row], d, a.D, wide,
       map4([](float c, float x, float y) { return c != 0.0f ? x : y; }, condition,

@@ -230,7 +230,7 @@ TEST(CudaExecutor, LaunchesAsOftenForALongBatchAsForAShortOne) {
       launches.push_back(emulation::take_traffic().size());
     }
     EXPECT_EQ(launches[0], launches[1]) << c.label;
-    EXPECT_LE(launches[0], 110u) << c.label;
+    EXPECT_LE(launches[0], 92u) << c.label;
   }
 }
 #endif

@@ -199,7 +199,7 @@ void expect_one_layout(const Scan& scan) {
       if (is_view(node) || node.op == Op::to_padded || node.op == Op::to_packed) continue;
       for (NodeId input : node.inputs) {
         if (input == kNoNode || scan.graph[input].kind.base != RowKind::Base::step) continue;
-        ASSERT_EQ(is_padded(scan, input), region.loop)
+        ASSERT_EQ(is_padded(scan, input), region.padded)
             << "%" << id << " " << to_string(node.op) << " reads %" << input;
       }
     }

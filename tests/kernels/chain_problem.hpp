@@ -1,6 +1,7 @@
 // A chain that has a stage of nearly every kind: a gated recurrence with a head and a draw, and the
 // mixture, choice and gradients that a backward loop has.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -11,7 +12,8 @@ namespace seqvae::test {
 struct ChainShape {
   std::int64_t T, rows, H, D;
   std::int64_t time = 1;
-  std::int64_t K = 1;  ///< rows of a sequence
+  std::int64_t K = 1;   ///< rows of a sequence
+  bool ragged = false;  ///< sequences end, the last has no step, and matrices are packed
 };
 
 /// Memory of a chain by name, on the host or a device, and the table over it. Matrices outside of
@@ -35,7 +37,22 @@ class ChainProblem {
     zeros.assign(1, Real{0});
     goes_on = fill(s.T * s.rows, 1);
     for (Real& v : goes_on) v = v > 0 ? Real{1} : Real{0};
-    for (std::int64_t b = 0; b < s.rows / s.K; ++b) {
+    const std::int64_t B = s.rows / s.K;
+    const auto length = [&](std::int64_t b) {
+      return s.T - b * s.T / std::max<std::int64_t>(B - 1, 1);
+    };
+    offsets = {0};
+    for (std::int64_t t = 0; t < s.T; ++t) {
+      std::int32_t active = 0;
+      for (std::int64_t b = 0; b < B; ++b) {
+        active += length(b) > t;
+        for (std::int64_t k = 0; s.ragged && k < s.K && length(b) <= t + 1; ++k) {
+          goes_on[static_cast<std::size_t>(t * s.rows + b * s.K + k)] = 0;  // begins in reverse
+        }
+      }
+      offsets.push_back(offsets.back() + active);
+    }
+    for (std::int64_t b = 0; b < B; ++b) {
       ids.push_back(static_cast<std::uint32_t>(5 + 3 * b));
       origins.push_back(static_cast<std::int32_t>(b % 4));
     }
@@ -45,7 +62,7 @@ class ChainProblem {
   struct Pointers {
     const Real *W, *bias, *U, *V, *x, *h0, *zeros, *goes_on;
     const std::uint32_t* ids;
-    const std::int32_t* origins;
+    const std::int32_t *origins, *offsets;
     const std::uint64_t* step;
     Real *h_all, *z_all;
     const cpu::PackedWeights<Real>*packed_W = nullptr, *packed_U = nullptr, *packed_V = nullptr;
@@ -75,8 +92,10 @@ class ChainProblem {
     const std::int64_t first = s.time > 0 ? 0 : s.T - 1;
     std::vector<ChainStage<Real>> all;
     const auto add = [&](auto made, std::int64_t t) {
-      all.push_back(
-          chain_stage(made(t), made(t + s.time), ChainSlots<Real>{slots_.data(), columns_}));
+      ChainFrame<Real> frame{slots_.data(), columns_};
+      if (s.ragged) frame.B = rows / s.K, frame.K = s.K;
+      frame.t = t, frame.fixed = p.goes_on, frame.fixed_count = s.T * rows;
+      all.push_back(chain_stage(made(t), made(t + s.time), frame));
     };
     add(starts, first), add(carries, first + s.time);
     const auto add_stage = [&](auto made) { add(made, first); };
@@ -136,6 +155,8 @@ class ChainProblem {
     });
     args = {};
     args.T = s.T, args.rows = rows, args.columns = columns_, args.time = s.time;
+    args.K = s.K;
+    if (s.ragged) args.offsets = p.offsets, args.capacity = s.T * s.rows;
     args.starts = args.carries = 1, args.stages = static_cast<std::int64_t>(all.size()) - 2;
     arrange_products(all.data(), args);
     return all;
@@ -144,7 +165,7 @@ class ChainProblem {
   const ChainShape s;
   std::vector<Real> W, bias, U, V, x, h0, zeros, goes_on;
   std::vector<std::uint32_t> ids;
-  std::vector<std::int32_t> origins;
+  std::vector<std::int32_t> origins, offsets;
   std::uint64_t step = 7;
 
  private:
@@ -165,8 +186,8 @@ std::vector<Real> run_on_cpu(const ChainShape& shape) {
   const auto table = problem.table(
       {problem.W.data(), problem.bias.data(), problem.U.data(), problem.V.data(), problem.x.data(),
        problem.h0.data(), problem.zeros.data(), problem.goes_on.data(), problem.ids.data(),
-       problem.origins.data(), &problem.step, out.data(), out.data() + s.T * s.rows * s.H,
-       &packed_W, &packed_U, &packed_V},
+       problem.origins.data(), problem.offsets.data(), &problem.step, out.data(),
+       out.data() + s.T * s.rows * s.H, &packed_W, &packed_U, &packed_V},
       args);
   std::vector<Real> workspace(cpu::chain_workspace_bytes(args) / sizeof(Real));
   args.table = table.data(), args.workspace = workspace.data();

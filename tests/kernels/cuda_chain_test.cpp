@@ -15,7 +15,7 @@ std::string name_of(const testing::TestParamInfo<Case>& info) {
   const auto& [s, cluster] = info.param;
   return "T" + std::to_string(s.T) + "_rows" + std::to_string(s.rows) + "_H" + std::to_string(s.H) +
          "_D" + std::to_string(s.D) + "_K" + std::to_string(s.K) + (s.time < 0 ? "_reverse" : "") +
-         "_cluster" + std::to_string(cluster);
+         (s.ragged ? "_ragged" : "") + "_cluster" + std::to_string(cluster);
 }
 
 /// Memory of a problem on the device.
@@ -32,12 +32,13 @@ class OnDevice {
         goes_on_(problem.goes_on),
         ids_(problem.ids),
         origins_(problem.origins),
+        offsets_(problem.offsets),
         step_(std::vector<std::uint64_t>{problem.step}),
         out_(static_cast<std::size_t>(problem.s.T * problem.s.rows * (problem.s.H + problem.s.D))),
         table_(problem.table(
             {W_.data(), bias_.data(), U_.data(), V_.data(), x_.data(), h0_.data(), zeros_.data(),
-             goes_on_.data(), ids_.data(), origins_.data(), step_.data(), out_.data(),
-             out_.data() + problem.s.T * problem.s.rows * problem.s.H},
+             goes_on_.data(), ids_.data(), origins_.data(), offsets_.data(), step_.data(),
+             out_.data(), out_.data() + problem.s.T * problem.s.rows * problem.s.H},
             args)) {
     args.table = table_.data();
   }
@@ -48,7 +49,7 @@ class OnDevice {
  private:
   DeviceArray<float> W_, bias_, U_, V_, x_, h0_, zeros_, goes_on_;
   DeviceArray<std::uint32_t> ids_;
-  DeviceArray<std::int32_t> origins_;
+  DeviceArray<std::int32_t> origins_, offsets_;
   DeviceArray<std::uint64_t> step_;
   DeviceArray<float> out_;
   DeviceArray<ChainStage<float>> table_;
@@ -81,12 +82,14 @@ TEST_P(CudaChain, HasItsParity) {
       [&] { expect_same_bits(column(run_on_cuda(GetParam())), found, "another schedule"); });
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, CudaChain,
-                         testing::Values(Case{{3, 1, 4, 4}, 1}, Case{{3, 9, 8, 4}, 1},
-                                         Case{{5, 2, 12, 8}, 8}, Case{{4, 1, 7, 3}, 8},
-                                         Case{{3, 9, 9, 5, -1}, 4}, Case{{4, 18, 20, 6, 1, 3}, 2},
-                                         Case{{2, 3, 33, 1, -1}, 0}),
-                         name_of);
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, CudaChain,
+    testing::Values(Case{{3, 1, 4, 4}, 1}, Case{{3, 9, 8, 4}, 1}, Case{{5, 2, 12, 8}, 8},
+                    Case{{4, 1, 7, 3}, 8}, Case{{3, 9, 9, 5, -1}, 4}, Case{{4, 18, 20, 6, 1, 3}, 2},
+                    Case{{2, 3, 33, 1, -1}, 0}, Case{{5, 5, 8, 4, 1, 1, true}, 1},
+                    Case{{6, 6, 8, 4, -1, 2, true}, 2}, Case{{6, 10, 8, 3, -1, 1, true}, 2},
+                    Case{{5, 10, 9, 4, 1, 1, true}, 1}),
+    name_of);
 
 TEST(CudaChain, ReplaysFromAGraphWithWhatThenStandsInMemory) {
   const Case c{{4, 3, 8, 4}, 2};

@@ -12,6 +12,7 @@ namespace seqvae {
 struct Region {
   bool loop = false;
   bool backward_in_time = false;
+  bool padded = false;        ///< a loop over padded rows, as a device may want it
   std::vector<NodeId> nodes;  ///< in the order of their execution
 };
 

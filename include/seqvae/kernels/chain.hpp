@@ -8,6 +8,10 @@
 /// A stage is a contract's own argument struct, with two more things said of each matrix in it:
 /// whether it lies in slots, and how far the rows of a step lie from those of the step before.
 /// The first step runs `starts` where the others run `carries`; then all run `stages`.
+///
+/// With `offsets` sequences end: step t has the rows of those that have it, the first of all, and
+/// matrices outside of the slots may be packed (kernels/rows.hpp). A sequence that begins later
+/// than the first step taken, as in reverse, begins with `carries`.
 #pragma once
 #include <cstddef>
 #include <type_traits>
@@ -42,9 +46,10 @@ enum class ChainOp : std::int32_t {
 
 /// One matrix of a stage's arguments.
 struct ChainOperand {
-  std::int64_t step = 0;  ///< elements from the rows of one step to those of the next taken
-  std::uint16_t at = 0;   ///< where its Rows stand in the arguments, in bytes
-  bool is_slot = false;   ///< `data` is then a column of the slots, in bytes, not an address
+  std::int64_t step = 0;   ///< elements from the rows of one step to those of the next taken
+  std::uint16_t at = 0;    ///< where its Rows stand in the arguments, in bytes
+  bool is_slot = false;    ///< `data` is then a column of the slots, in bytes, not an address
+  bool is_packed = false;  ///< `data` is then row 0 of all; step t's begin at offsets[t] K
 };
 
 template <class Real>
@@ -67,7 +72,11 @@ struct ChainArgs {
   std::int64_t T = 0;        ///< steps taken
   std::int64_t rows = 0;     ///< of a step
   std::int64_t columns = 0;  ///< of a row's slots; a multiple of 4
-  std::int64_t time = 1;  ///< added to the time of draws from one step taken to the next: 1 or -1
+  std::int64_t time = 1;     ///< from one step taken to the next: 1, or -1: from T - 1 on
+  std::int64_t K = 1;        ///< rows of a sequence
+  const std::int32_t* offsets = nullptr;  ///< [T + 1]  optional: sequences end, as packed rows say
+  std::int64_t capacity = 0;  ///< packed: rows of the matrices; those to spare become zeros where a
+                              ///<   stage writes
   std::int64_t starts = 0, carries = 0, stages = 0;
   const ChainStage<Real>* table =
       nullptr;               ///< [starts + carries + stages]  made by the makers below
@@ -80,18 +89,24 @@ struct ChainArgs {
   std::size_t workspace_bytes = 0;  ///< CPU: >= cpu::chain_workspace_bytes(args)
 };
 
-/// Where slots are while a chain is put together: pointers in `begin .. begin + columns` mean them.
+/// What pointers mean while a chain is put together. Those in `slots .. slots + columns` are slots;
+/// others that differ from step to step are packed where B is given, each step counted as B K rows,
+/// but for those in `fixed .. fixed + fixed_count`.
 template <class Real>
-struct ChainSlots {
-  const Real* begin = nullptr;
+struct ChainFrame {
+  const Real* slots = nullptr;
   std::int64_t columns = 0;
+  std::int64_t B = 0, K = 1;
+  std::int64_t t = 0;  ///< of the first arguments
+  const Real* fixed = nullptr;
+  std::int64_t fixed_count = 0;
 };
 
 /// A stage from its arguments at the first step that runs it and at the one after: they differ in
 /// where the rows of matrices outside of the slots stand, and in the time of draws.
 /// \throws InvalidArgument as the contract's check, or where a matrix lies partly in the slots
 template <class Args, class Real>
-ChainStage<Real> chain_stage(const Args& first, const Args& next, const ChainSlots<Real>& slots);
+ChainStage<Real> chain_stage(const Args& first, const Args& next, const ChainFrame<Real>& frame);
 
 /// Puts the products' landing places and numbers into a table, and what they need into args.
 template <class Real>
