@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "bench/serve.hpp"
+#include "bench/step_flop.hpp"
 #include "seqvae/graph/executor.hpp"
 #include "seqvae/io/safetensors.hpp"
 #include "seqvae/kernels/optimizer.hpp"
@@ -144,24 +145,8 @@ class TrainingStep : public Work {
     return model_->scan(options);
   }
 
-  /// 2 x rows x columns x inner over all products that are scheduled, a shared row counted once.
   std::int64_t flop() const {
-    const Scan& scan = executor_->scan();
-    std::int64_t sum = 0;
-    for (const Region& region : scan.schedule.regions) {
-      for (const NodeId id : region.nodes) {
-        const Node& node = scan.graph[id];
-        const bool sink = node.op == Op::weight_gradient;
-        if (!sink && node.op != Op::linear && node.op != Op::linear_transposed) continue;
-        const std::int64_t inner = scan.graph[node.inputs[sink ? 1 : 0]].D;
-        sum += 2 * rows_of(node.kind) * node.D * inner;
-      }
-    }
-    return sum;
-  }
-  std::int64_t rows_of(RowKind kind) const {
-    if (kind.base == RowKind::Base::shared) return 1;
-    return kind.base == RowKind::Base::step ? rows_ : static_cast<std::int64_t>(lengths_.size());
+    return products_flop(executor_->scan(), rows_, static_cast<std::int64_t>(lengths_.size()));
   }
 
   ThreadPool pool_;

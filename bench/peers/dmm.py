@@ -73,18 +73,19 @@ class DeepMarkovModel(nn.Module):
 
 
 def draws(model, noise, batch):
-    Z = len(model.z0)
-    return torch.randn(batch.rows.T, batch.rows.B, Z) if noise is None else noise
+    r, Z = batch.rows, len(model.z0)
+    return torch.randn(r.T, r.B, Z, device=batch.x.device) if noise is None else noise
 
 
 def padded(model, batch, noise, beta, packed=False):
     (T, B), Z, lengths = batch.mask.shape, len(model.z0), batch.rows.lengths
-    t = torch.arange(T)[:, None]
+    t = torch.arange(T, device=batch.x.device)[:, None]
     reversal = torch.where(t < lengths, lengths - 1 - t, t)[..., None]
     x = batch.x.gather(0, reversal.expand_as(batch.x))
     h0 = model.h0.expand(1, B, -1).contiguous()
     if packed:
-        h, _ = pad_packed_sequence(model.rnn(pack_padded_sequence(x, lengths), h0)[0])
+        x = pack_padded_sequence(x, batch.rows.host_lengths)
+        h, _ = pad_packed_sequence(model.rnn(x, h0)[0])
     else:
         h, _ = model.rnn(x, h0)
     h = h.gather(0, reversal.expand_as(h))
@@ -99,8 +100,9 @@ def padded(model, batch, noise, beta, packed=False):
 
 
 def row_noise(model, noise, batch):
-    return (torch.randn(batch.rows.total, len(model.z0)) if noise is None
-            else batch.rows.pack(noise))
+    if noise is not None:
+        return batch.rows.pack(noise)
+    return torch.randn(batch.rows.total, len(model.z0), device=batch.x.device)
 
 
 def rows(model, batch, noise, beta):

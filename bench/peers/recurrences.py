@@ -36,8 +36,7 @@ class ReverseRnn(torch.autograd.Function):
                 torch.addmm(g_t, before[:n], weight, out=out)
                 threshold_backward(out, h_t, 0, grad_input=out)
             before = out
-        last = rows.next == rows.total
-        grad_h0 = (grad_pre[last].sum(0) @ weight).reshape(h0.shape)
+        grad_h0 = (grad_pre[rows.last].sum(0) @ weight).reshape(h0.shape)
         return grad_pre, grad_pre.t() @ rows.shifted(h, h0, rows.next), grad_h0, None
 
 

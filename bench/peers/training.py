@@ -4,8 +4,6 @@ import json
 import os
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 import peerlib
@@ -19,7 +17,7 @@ class Rows:
     def __init__(self, lengths):
         T, B = int(lengths[0]), len(lengths)
         inside = torch.arange(T)[:, None] < lengths
-        self.T, self.B, self.lengths = T, B, lengths
+        self.T, self.B, self.lengths, self.host_lengths = T, B, lengths, lengths.cpu()
         self.counts = inside.sum(1).tolist()
         self.padded = inside.flatten().nonzero()[:, 0]  # row -> t * B + b
         self.total = len(self.padded)
@@ -27,6 +25,7 @@ class Rows:
         number[:T][inside] = torch.arange(self.total)
         before = torch.cat([torch.full((1, B), self.total), number[:T - 1]])
         self.previous, self.next = before[inside], number[1:][inside]
+        self.last = (self.next == self.total).nonzero()[:, 0]  # a row of each sequence
 
     def pack(self, x):
         """[T][B][D] -> [rows][D]"""
@@ -54,6 +53,8 @@ def ragged_batch(T, B, X, seed=0):
 def write_case(path, model, config, batch, noise, betas):
     """`parameters.NAME`, `x` [T][B][X], `lengths` [B] int32, `noise` [T][B][Z]; the config as JSON
     in the metadata."""
+    from safetensors.torch import save_file
+
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     x, lengths = batch
     tensors = {f"parameters.{name}": p.detach().contiguous() for name, p in model.named_parameters()}
@@ -65,6 +66,8 @@ def write_case(path, model, config, batch, noise, betas):
 
 def read_case(path):
     """(config, parameters, x, lengths, noise)"""
+    from safetensors import safe_open
+
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         config = json.loads(file.metadata()["config"])

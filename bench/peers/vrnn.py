@@ -71,7 +71,7 @@ def looped(model, batch, noise, beta):
         phi_x = model.phi_x(batch.x[t])
         q = gaussian(model.encoder_out(F.relu(model.encoder(torch.cat([phi_x, h], -1)))))
         p = gaussian(model.prior(h))
-        eps = torch.randn(B, model.Z) if noise is None else noise[t]
+        eps = torch.randn(B, model.Z, device=h.device) if noise is None else noise[t]
         phi_z = model.phi_z(q[0] + q[1] * eps)
         logits = model.decoder(torch.cat([phi_z, h], -1))
         total = total + (elbo_terms(q, p, logits, batch.x[t], beta) * batch.mask[t]).sum()
@@ -82,7 +82,7 @@ def looped(model, batch, noise, beta):
 def batched(model, batch, noise, beta):
     T, B = batch.mask.shape
     encoder_x, gates_x = model.before(batch.x)
-    noise = torch.randn(T, B, model.Z) if noise is None else noise
+    noise = torch.randn(T, B, model.Z, device=batch.x.device) if noise is None else noise
     h, steps = batch.x.new_zeros(B, model.H), []
     for t in range(T):
         after, *rest = model.advance(h, encoder_x[t], gates_x[t], noise[t])
@@ -93,7 +93,9 @@ def batched(model, batch, noise, beta):
 
 
 def row_noise(model, noise, batch):
-    return torch.randn(batch.rows.total, model.Z) if noise is None else batch.rows.pack(noise)
+    if noise is not None:
+        return batch.rows.pack(noise)
+    return torch.randn(batch.rows.total, model.Z, device=batch.x.device)
 
 
 def rows(model, batch, noise, beta):
