@@ -11,6 +11,7 @@
 #include "seqvae/core/device.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/core/threads.hpp"
+#include "seqvae/graph/executor.hpp"
 #include "seqvae/models/model.hpp"
 
 namespace seqvae::app {
@@ -87,7 +88,9 @@ std::string graph(const InfoCommand& arguments) {
     options.trace.mode = Mode::generate;
   }
   const Scan scan = model->scan(options);
-  return describe(scan.graph, scan.schedule, model->parameters().names());
+  const Queue queue(Device::best());
+  return describe(scan.graph, scan.schedule, model->parameters().names()) +
+         describe_loops(scan, model->parameters(), queue);
 }
 
 void run(const InfoCommand& arguments) {

@@ -1,5 +1,6 @@
 #include "seqvae/graph/executor.hpp"
 
+#include "host/graph/loop_chain.hpp"
 #include "host/graph/scan_runner.hpp"
 
 namespace seqvae {
@@ -77,6 +78,23 @@ std::size_t Executor<Real>::arena_bytes() const {
 template <class Real>
 std::int64_t Executor<Real>::plan_count() const {
   return runner_->plan_count();
+}
+
+std::string describe_loops(const Scan& scan, const ParameterTable& parameters, const Queue& queue,
+                           std::int64_t particles) {
+  Scan ordered = scan;
+  put_carries_first(ordered);
+  const std::vector<std::string> why_not =
+      why_not_chains<float>(ordered, parameters, queue, particles);
+  std::string text = "loops on a CUDA device\n";
+  for (std::size_t r = 0; r < why_not.size(); ++r) {
+    const Region& region = scan.schedule.regions[r];
+    if (!region.loop) continue;
+    text += fmt::format("  {} in time, {} nodes: {}\n",
+                        region.backward_in_time ? "backward" : "forward", region.nodes.size(),
+                        why_not[r].empty() ? "one chain" : "step by step: " + why_not[r]);
+  }
+  return text;
 }
 
 template class Executor<float>;

@@ -1,6 +1,7 @@
 #include "host/graph/loop_chain.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "seqvae/core/error.hpp"
 
@@ -31,10 +32,11 @@ class Builder {
     slots_.memory.resize(index(columns));
   }
 
-  std::optional<LoopChain<Real>> build(const Places& places, const ParameterTable& parameters,
-                                       const PackedParameters<Real>* packed,
-                                       ScanMemory<Real> memory, const GivenNoise<Real>& noise) {
-    if (!one_kind() || carries_what_has_no_slot()) return std::nullopt;
+  LoopChain<Real> build(const Places& places, const ParameterTable& parameters,
+                        const PackedParameters<Real>* packed, ScanMemory<Real> memory,
+                        const GivenNoise<Real>& noise) {
+    if (!one_kind()) return {"values a sequence and values a particle are mixed", {}, {}};
+    if (carries_what_has_no_slot()) return {"a carry is of no value of this loop's own", {}, {}};
     make_instructions(scan_, plan_, places, parameters, packed, memory, rows_.K, outside_);
     memory.slots = &slots_;
     make_instructions(scan_, plan_, places, parameters, packed, memory, rows_.K, inside_);
@@ -45,7 +47,7 @@ class Builder {
     const auto starts = carries(first), later = carries(first + on),
                after = carries(first + 2 * on);
     const auto here = body(first), next = body(first + on);
-    if (!possible_) return std::nullopt;
+    if (!why_not_.empty()) return {why_not_, {}, {}};
 
     LoopChain<Real> chain;
     ChainArgs<Real>& args = chain.args;
@@ -96,10 +98,14 @@ class Builder {
     ScanRows<Real> rows = rows_;
     rows.recorder = &recorder;
     for (NodeId id : region_.nodes) {
-      if ((scan_.graph[id].op == Op::carry) == carries) execute(inside_[index(id)], rows, t);
+      const Node& node = scan_.graph[id];
+      const bool kalman = is_kalman(node.op);  // which would run at once
+      if ((node.op == Op::carry) == carries && !kalman) execute(inside_[index(id)], rows, t);
+      if ((kalman || !recorder.all_are_stages) && why_not_.empty()) {
+        why_not_ = std::string(to_string(node.op)) + " is no stage of a chain";
+      }
     }
     if (!carries) store(rows, t);
-    possible_ = possible_ && recorder.all_are_stages;
     return std::move(recorder.calls);
   }
   Calls carries(std::int64_t t) { return record(t, true); }
@@ -147,29 +153,62 @@ class Builder {
   std::vector<std::int32_t> first_;
   LoopSlots<Real> slots_;
   std::vector<Instruction<Real>> outside_, inside_;
-  bool possible_ = true;
+  std::string why_not_;
 };
 
 }  // namespace
 
 template <class Real>
-std::optional<LoopChain<Real>> make_loop_chain(
-    const Scan& scan, const Region& region, const Plan& plan, const Places& places,
-    const ParameterTable& parameters, const PackedParameters<Real>* packed,
-    const ScanMemory<Real>& memory, const ScanRows<Real>& rows, const GivenNoise<Real>& noise) {
+LoopChain<Real> make_loop_chain(const Scan& scan, const Region& region, const Plan& plan,
+                                const Places& places, const ParameterTable& parameters,
+                                const PackedParameters<Real>* packed,
+                                const ScanMemory<Real>& memory, const ScanRows<Real>& rows,
+                                const GivenNoise<Real>& noise) {
   return Builder<Real>(scan, region, plan, rows).build(places, parameters, packed, memory, noise);
 }
-template std::optional<LoopChain<float>> make_loop_chain(const Scan&, const Region&, const Plan&,
-                                                         const Places&, const ParameterTable&,
-                                                         const PackedParameters<float>*,
-                                                         const ScanMemory<float>&,
-                                                         const ScanRows<float>&,
-                                                         const GivenNoise<float>&);
-template std::optional<LoopChain<double>> make_loop_chain(const Scan&, const Region&, const Plan&,
-                                                          const Places&, const ParameterTable&,
-                                                          const PackedParameters<double>*,
-                                                          const ScanMemory<double>&,
-                                                          const ScanRows<double>&,
-                                                          const GivenNoise<double>&);
+
+template <class Real>
+std::vector<std::string> why_not_chains(const Scan& scan, const ParameterTable& parameters,
+                                        const Queue& queue, std::int64_t particles) {
+  Scan trial = scan;
+  pad_loops(trial, std::vector<bool>(trial.schedule.regions.size(), true));
+  const Plan plan = make_plan(trial, Loops::padded);
+  const std::int64_t T = bucket(1);
+  const Places places = place(trial, plan, {T, 1, particles, T});
+  std::vector<std::int32_t> first(index(T) + 1);
+  std::iota(first.begin(), first.end(), 0);
+  // Addresses alone: nothing is read or written.
+  std::vector<Real> arena(index(places.arena) + 16), given(index(places.given) + 16),
+      values(index(parameters.size())), goes_on(index(T * particles));
+  ScanRows<Real> rows;
+  rows.queue = &queue, rows.T = rows.R = T, rows.B = 1, rows.K = particles;
+  rows.first = rows.offsets = first.data();
+  rows.nothing = arena.data() + places.arena, rows.goes_on = goes_on.data();
+  const ScanMemory<Real> memory{arena.data(), given.data(), values.data(), values.data()};
+  std::vector<std::string> reasons;
+  for (const Region& region : trial.schedule.regions) {
+    reasons.push_back("it is no loop");
+    if (!region.loop) continue;
+    const LoopChain<Real> chain =
+        make_loop_chain<Real>(trial, region, plan, places, parameters, nullptr, memory, rows, {});
+    reasons.back() = chain.why_not;
+    if (chain.why_not.empty() && !chain_fits(chain.args, queue)) {
+      reasons.back() =
+          fmt::format("{} columns of a row do not fit a block's shared memory", chain.args.columns);
+    }
+  }
+  return reasons;
+}
+
+#define SEQVAE_INSTANTIATE(Real)                                                                   \
+  template LoopChain<Real> make_loop_chain(const Scan&, const Region&, const Plan&, const Places&, \
+                                           const ParameterTable&, const PackedParameters<Real>*,   \
+                                           const ScanMemory<Real>&, const ScanRows<Real>&,         \
+                                           const GivenNoise<Real>&);                               \
+  template std::vector<std::string> why_not_chains<Real>(const Scan&, const ParameterTable&,       \
+                                                         const Queue&, std::int64_t);
+SEQVAE_INSTANTIATE(float)
+SEQVAE_INSTANTIATE(double)
+#undef SEQVAE_INSTANTIATE
 
 }  // namespace seqvae

@@ -142,31 +142,10 @@ class QueuedRunner : public ScanRunner<Real> {
   using ScanRunner<Real>::values_;
   using ScanRunner<Real>::lengths_;
 
-  /// Of each region, by a trial at the least sizes: neither ops nor room hang on them.
   std::vector<bool> loops_that_chain() const {
-    Scan trial = scan_;
-    pad_loops(trial, std::vector<bool>(trial.schedule.regions.size(), true));
-    const Plan plan = make_plan(trial, Loops::padded);
-    const std::int64_t T = bucket(1);
-    const Places places = place(trial, plan, {T, 1, K_, T});
-    std::vector<std::int32_t> first(index(T) + 1);
-    std::iota(first.begin(), first.end(), 0);
-    // Addresses alone: nothing is read or written.
-    std::vector<Real> arena(index(places.arena) + 16), given(index(places.given) + 16),
-        values(index(parameters_.size())), goes_on(index(T * K_));
-    ScanRows<Real> rows;
-    rows.queue = &queue_, rows.T = rows.R = T, rows.B = 1, rows.K = K_;
-    rows.first = rows.offsets = first.data();
-    rows.nothing = arena.data() + places.arena, rows.goes_on = goes_on.data();
     std::vector<bool> chains;
-    for (const Region& region : trial.schedule.regions) {
-      std::optional<LoopChain<Real>> chain;
-      if (region.loop) {
-        chain = make_loop_chain<Real>(trial, region, plan, places, parameters_, nullptr,
-                                      {arena.data(), given.data(), values.data(), values.data()},
-                                      rows, {});
-      }
-      chains.push_back(chain && chain_fits(chain->args, queue_));
+    for (const std::string& why_not : why_not_chains<Real>(scan_, parameters_, queue_, K_)) {
+      chains.push_back(why_not.empty());
     }
     return chains;
   }
@@ -251,10 +230,10 @@ class QueuedRunner : public ScanRunner<Real> {
     for (std::size_t r = 0; r < scan_.schedule.regions.size(); ++r) {
       const Region& region = scan_.schedule.regions[r];
       if (!region.loop || region.padded) continue;
-      const auto chain = make_loop_chain(scan_, region, plan_, made.places, parameters_, packed(),
-                                         memory, made.rows, noise);
-      PreparedChain<Real> ready{chain.value().args, Buffer<ChainStage<Real>>(queue_)};
-      ready.table.upload(chain->table);
+      const LoopChain<Real> chain = make_loop_chain(scan_, region, plan_, made.places, parameters_,
+                                                    packed(), memory, made.rows, noise);
+      PreparedChain<Real> ready{chain.args, Buffer<ChainStage<Real>>(queue_)};
+      ready.table.upload(chain.table);
       chains.emplace(r, std::move(ready));
     }
     return chains;

@@ -88,7 +88,13 @@ TEST(Info, ListsModelsAndGraphs) {
   const Outcome graph = run({"info", "--graph", "dmm", "--x-width", "88", "--emission", "bernoulli",
                              "--set", "configuration.z=7"});
   EXPECT_EQ(graph.status, 0) << graph.err;
-  EXPECT_THAT(graph.out, HasSubstr("loop"));
+  EXPECT_THAT(graph.out, HasSubstr("loop, backward in time"));
+  EXPECT_THAT(graph.out, HasSubstr("loops on a CUDA device\n  backward in time"));
+  EXPECT_THAT(graph.out, HasSubstr("nodes: one chain\n"));
+  const Outcome drawn =
+      run({"info", "--graph", "vrnn", "--mode", "generate", "--emission", "bernoulli"});
+  EXPECT_THAT(drawn.out,
+              HasSubstr("nodes: step by step: likelihood_sample is no stage of a chain"));
   EXPECT_FALSE(run({"info", "--models", "--json"}).json().contains("kernels"));
 }
 

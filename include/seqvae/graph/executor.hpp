@@ -85,6 +85,11 @@ class Executor {
   std::unique_ptr<ScanRunner<Real>> runner_;
 };
 
+/// How the queue's device would run each loop of a scan, a line each: as one kernel for all steps,
+/// or step by step and why. For a reader.
+std::string describe_loops(const Scan& scan, const ParameterTable& parameters, const Queue& queue,
+                           std::int64_t particles = 1);
+
 /// On the machine's device.
 template <class Real>
 Executor<Real> make_executor(Scan scan, const ParameterTable& parameters, Machine& machine,
