@@ -65,6 +65,7 @@ std::shared_ptr<void> allocate(const Queue& queue, std::size_t bytes) {
   if (queue.device().is_cpu()) {
     memory = {::operator new (bytes, std::align_val_t{64}),
               [](void* p) { ::operator delete (p, std::align_val_t{64}); }};
+    std::memset(memory.get(), 0xff, bytes);
   } else {
     memory = {cuda::allocate(bytes), cuda::release};  // cudaFree waits for the device
   }

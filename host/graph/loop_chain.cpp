@@ -133,7 +133,7 @@ class Builder {
     frame.slots = slots_.memory.data();
     frame.columns = static_cast<std::int64_t>(slots_.memory.size());
     frame.B = rows_.B, frame.K = scan_.graph[region_.nodes[0]].kind.particles ? rows_.K : 1;
-    frame.t = t;
+    frame.t = t, frame.time = region_.backward_in_time ? -1 : 1;
     frame.fixed = rows_.goes_on, frame.fixed_count = rows_.T * rows_.B * rows_.K;
     for (std::size_t i = 0; i < first.size(); ++i) {
       table.push_back(std::visit(

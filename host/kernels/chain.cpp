@@ -44,8 +44,11 @@ ChainStage<Real> chain_stage(const Args& first, const Args& next, const ChainFra
     const Real* data = rows.data;
     operand.step = (steps[i] - static_cast<std::int64_t>(address(data))) /
                    static_cast<std::int64_t>(sizeof(Real));
-    operand.is_slot = data != nullptr && data >= frame.slots && data < frame.slots + frame.columns;
-    const bool fixed = data >= frame.fixed && data < frame.fixed + frame.fixed_count;
+    // At time 0: addresses of later steps may lie beyond the memory, among another's.
+    const Real* begin = data - operand.step * frame.time * frame.t;
+    operand.is_slot = data != nullptr && operand.step == 0 && data >= frame.slots &&
+                      data < frame.slots + frame.columns;
+    const bool fixed = begin >= frame.fixed && begin < frame.fixed + frame.fixed_count;
     operand.is_packed = frame.B > 0 && operand.step != 0 && !fixed;
     ++i;
     if (data == nullptr) return;
@@ -53,11 +56,11 @@ ChainStage<Real> chain_stage(const Args& first, const Args& next, const ChainFra
     constexpr bool kWritten = !std::is_const_v<std::remove_pointer_t<Data>>;
     (operand.is_slot ? stays : stage.leaves) |= kWritten;
     if (operand.is_slot) {
-      require(operand.step == 0 && rows.stride == frame.columns, "chain", "stride of a slot",
-              rows.stride, fmt::format("{}, at the same place in each step", frame.columns));
+      require(rows.stride == frame.columns, "chain", "stride of a slot", rows.stride,
+              fmt::format("{}, at the same place in each step", frame.columns));
       rows.data = reinterpret_cast<Data>(address(data) - address(frame.slots));
     }
-    if (operand.is_packed) rows.data -= frame.t * frame.B * frame.K * rows.stride;
+    if (operand.is_packed) rows.data -= operand.step * frame.time * frame.t;
     // A condition of one column a row is read by itself.
     bool alone = false;
     if constexpr (requires { args.condition; }) {

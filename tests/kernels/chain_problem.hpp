@@ -94,7 +94,7 @@ class ChainProblem {
     const auto add = [&](auto made, std::int64_t t) {
       ChainFrame<Real> frame{slots_.data(), columns_};
       if (s.ragged) frame.B = rows / s.K, frame.K = s.K;
-      frame.t = t, frame.fixed = p.goes_on, frame.fixed_count = s.T * rows;
+      frame.t = t, frame.time = s.time, frame.fixed = p.goes_on, frame.fixed_count = s.T * rows;
       all.push_back(chain_stage(made(t), made(t + s.time), frame));
     };
     add(starts, first), add(carries, first + s.time);

@@ -91,13 +91,14 @@ struct ChainArgs {
 
 /// What pointers mean while a chain is put together. Those in `slots .. slots + columns` are slots;
 /// others that differ from step to step are packed where B is given, each step counted as B K rows,
-/// but for those in `fixed .. fixed + fixed_count`.
+/// but for those that at time 0 are in `fixed .. fixed + fixed_count`.
 template <class Real>
 struct ChainFrame {
   const Real* slots = nullptr;
   std::int64_t columns = 0;
   std::int64_t B = 0, K = 1;
-  std::int64_t t = 0;  ///< of the first arguments
+  std::int64_t t = 0;     ///< time of the first arguments
+  std::int64_t time = 1;  ///< from there to the next: 1 or -1
   const Real* fixed = nullptr;
   std::int64_t fixed_count = 0;
 };
