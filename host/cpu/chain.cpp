@@ -42,7 +42,7 @@ void run_at(const ChainStage<Real>& stage, std::int64_t number, const Step& at, 
   ChainStage<Real> now = stage;
   with_arguments<Real>(now, [&](auto& args) {
     std::size_t i = 0;
-    for_each_rows(args, [&](auto& rows) {
+    for_each_rows(args, [&](auto& rows, std::int64_t) {
       const ChainOperand& operand = stage.operand[i++];
       if (operand.is_slot) {
         rows.data = slots + reinterpret_cast<std::uintptr_t>(rows.data) / sizeof(Real);
@@ -69,12 +69,12 @@ template <class Real>
 void clear_spare(ChainStage<Real> stage, std::int64_t from, std::int64_t to) {
   with_arguments<Real>(stage, [&](auto& args) {
     std::size_t i = 0;
-    for_each_rows(args, [&](auto& rows) {
+    for_each_rows(args, [&](auto& rows, std::int64_t width) {
       const ChainOperand& operand = stage.operand[i++];
       using Data = std::remove_reference_t<decltype(rows[0][0])>;
       if constexpr (!std::is_const_v<Data>) {
         for (std::int64_t r = from; operand.is_packed && r < to; ++r) {
-          std::fill_n(rows[r], stage.D, Real{0});
+          std::fill_n(rows[r], width, Real{0});
         }
       }
     });

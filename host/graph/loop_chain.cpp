@@ -48,6 +48,14 @@ class Builder {
                after = carries(first + 2 * on);
     const auto here = body(first), next = body(first + on);
     if (!why_not_.empty()) return {why_not_, {}, {}};
+    const auto products = std::count_if(here.begin(), here.end(), [](const auto& call) {
+      return std::holds_alternative<DenseArgs<Real>>(call);
+    });
+    if (products > ChainArgs<Real>::kProducts) {
+      return {fmt::format("{} products a step, more than {}", products, ChainArgs<Real>::kProducts),
+              {},
+              {}};
+    }
 
     LoopChain<Real> chain;
     ChainArgs<Real>& args = chain.args;
@@ -58,7 +66,7 @@ class Builder {
     args.starts = append(starts, starts, first, chain.table);
     args.carries = append(later, after, first + on, chain.table);
     args.stages = append(here, next, first, chain.table);
-    arrange_products(chain.table.data(), args);
+    arrange_chain(chain.table.data(), args);
     return chain;
   }
 

@@ -4,67 +4,71 @@
 
 namespace seqvae {
 
-/// \name Visits every matrix of the arguments.
+/// \name f(matrix, columns) for every matrix of the arguments.
 /// \{
 template <class Real, class F>
 void for_each_rows(DenseArgs<Real>& a, F f) {
-  f(a.x), f(a.addend), f(a.y);
+  f(a.x, a.W.K), f(a.addend, a.W.N), f(a.y, a.W.N);
 }
 template <class Real, class F>
 void for_each_rows(ActivationArgs<Real>& a, F f) {
-  f(a.x), f(a.y);
+  f(a.x, a.D), f(a.y, a.D);
 }
 template <class Real, class F>
 void for_each_rows(ActivationBackwardArgs<Real>& a, F f) {
-  f(a.y), f(a.grad_y), f(a.grad_x);
+  f(a.y, a.D), f(a.grad_y, a.D), f(a.grad_x, a.D);
 }
 template <class Real, class F>
 void for_each_rows(MultiplyAddArgs<Real>& a, F f) {
-  f(a.a), f(a.b), f(a.c), f(a.y);
+  f(a.a, a.D), f(a.b, a.D), f(a.c, a.D), f(a.y, a.D);
 }
 template <class Real, class F>
 void for_each_rows(GatedMixArgs<Real>& a, F f) {
-  f(a.g), f(a.a), f(a.b), f(a.y);
+  f(a.g, a.D), f(a.a, a.D), f(a.b, a.D), f(a.y, a.D);
 }
 template <class Real, class F>
 void for_each_rows(GatedMixBackwardArgs<Real>& a, F f) {
-  f(a.g), f(a.a), f(a.b), f(a.grad_y), f(a.grad_g), f(a.grad_a), f(a.grad_b);
+  f(a.g, a.D), f(a.a, a.D), f(a.b, a.D), f(a.grad_y, a.D);
+  f(a.grad_g, a.D), f(a.grad_a, a.D), f(a.grad_b, a.D);
 }
 template <class Real, class F>
 void for_each_rows(SelectArgs<Real>& a, F f) {
-  f(a.condition), f(a.a), f(a.b), f(a.y);
+  f(a.condition, a.by_row ? 1 : a.D), f(a.a, a.D), f(a.b, a.D), f(a.y, a.D);
 }
 template <class Real, class F>
 void for_each_rows(GruCellArgs<Real>& a, F f) {
-  f(a.a), f(a.q), f(a.h), f(a.h_next), f(a.gates);
+  f(a.a, 3 * a.H), f(a.q, 3 * a.H), f(a.h, a.H), f(a.h_next, a.H), f(a.gates, 3 * a.H);
 }
 template <class Real, class F>
 void for_each_rows(GruCellBackwardArgs<Real>& a, F f) {
-  f(a.gates), f(a.q), f(a.h), f(a.grad_h_next), f(a.grad_a), f(a.grad_q), f(a.grad_h);
+  f(a.gates, 3 * a.H), f(a.q, 3 * a.H), f(a.h, a.H), f(a.grad_h_next, a.H);
+  f(a.grad_a, 3 * a.H), f(a.grad_q, 3 * a.H), f(a.grad_h, a.H);
 }
 template <class Real, class F>
 void for_each_rows(LstmCellArgs<Real>& a, F f) {
-  f(a.a), f(a.c), f(a.h_next), f(a.c_next), f(a.gates);
+  f(a.a, 4 * a.H), f(a.c, a.H), f(a.h_next, a.H), f(a.c_next, a.H), f(a.gates, 4 * a.H);
 }
 template <class Real, class F>
 void for_each_rows(LstmCellBackwardArgs<Real>& a, F f) {
-  f(a.gates), f(a.c), f(a.c_next), f(a.grad_h_next), f(a.grad_c_next), f(a.grad_a), f(a.grad_c);
+  f(a.gates, 4 * a.H), f(a.c, a.H), f(a.c_next, a.H), f(a.grad_h_next, a.H);
+  f(a.grad_c_next, a.H), f(a.grad_a, 4 * a.H), f(a.grad_c, a.H);
 }
 template <class Real, class F>
 void for_each_rows(GaussianHeadArgs<Real>& a, F f) {
-  f(a.raw), f(a.logvar);
+  f(a.raw, a.D), f(a.logvar, a.D);
 }
 template <class Real, class F>
 void for_each_rows(GaussianHeadBackwardArgs<Real>& a, F f) {
-  f(a.raw), f(a.grad_logvar), f(a.grad_raw);
+  f(a.raw, a.D), f(a.grad_logvar, a.D), f(a.grad_raw, a.D);
 }
 template <class Real, class F>
 void for_each_rows(GaussianSampleArgs<Real>& a, F f) {
-  f(a.noise.eps), f(a.mu), f(a.logvar), f(a.z);
+  f(a.noise.eps, a.D), f(a.mu, a.D), f(a.logvar, a.D), f(a.z, a.D);
 }
 template <class Real, class F>
 void for_each_rows(GaussianSampleBackwardArgs<Real>& a, F f) {
-  f(a.noise.eps), f(a.logvar), f(a.grad_z), f(a.grad_mu), f(a.grad_logvar);
+  f(a.noise.eps, a.D), f(a.logvar, a.D), f(a.grad_z, a.D), f(a.grad_mu, a.D);
+  f(a.grad_logvar, a.D);
 }
 /// \}
 

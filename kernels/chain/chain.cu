@@ -2,21 +2,31 @@
 // and needs no other cluster. Each CTA has the slots of all its rows in shared memory, and runs
 // every stage on them by itself: what a stage costs is a few instructions a row and column, less
 // than telling others of it. Products alone are shared out, by columns: their weights are what does
-// not fit one CTA's caches. A CTA's sums go to all CTAs by st_async, and each finishes (bias,
-// addend, activation) for itself.
+// not fit one CTA. A CTA's sums go to all CTAs by st_async, and each finishes (bias, addend,
+// activation) for itself.
 //
-//     table       the stages' arguments in shared memory, where threads read them; after each use
+//     table       the stages' arguments in shared memory, where threads read them; at a step's end
 //                 the addresses of matrices outside of the slots move on by a step
-//     landing     sums of every product, two buffers by the parity of the step, an mbarrier each
+//     inputs      what a step reads from outside, two buffers by the parity of the step: cp_async
+//                 brings the next step's while this one runs
+//     weights     the CTA's columns of the products' weights, as [K][columns], from the first step
+//                 to the last; of products that do not fit they are read from L2 at every step
+//     landing     of products whose results cannot be sent to their slots
 //     stores      stages that write outside of the slots: each CTA its share of the quads
 //
-// Floor: a step's products from L1 (4 bytes of weights a multiply-add of up to 8 rows), the latency
-// of a __syncthreads a stage, of an exchange a product (0.37 us in a cluster of 8 on an H200).
-// Hazards: a stage reads what the one before wrote: a __syncthreads between. A stage's arguments
-// move on only after it, and one more at a step's end stands before the next step's first stage. A
+// Floor: a step's products from shared memory (4 bytes of weights a multiply-add of up to 8 rows,
+// 128 bytes a cycle), the latency of an exchange a product (0.37 us in a cluster of 8 on an H200).
+// Hazards: a stage whose `waits` is set reads what other threads wrote since all last met, or
+// writes what they read: a __syncthreads before it. A product has one of its own, between its
+// partial sums and their addition, so after all have read x and before the first y is written.
+// Arguments move on after all are through with a step and before the next begins: two more. Partial
+// sums are written again after all of the product before is in from everyone, own threads too. A
 // buffer of `landing` is sent to again two steps on, after all of the step between is in from
 // everyone, which they sent after they had read it. Nobody ends before all that is sent to it is
 // in.
+#include <algorithm>
+#include <bit>
+
 #include "kernels/chain/product.cuh"
 #include "kernels/common/cluster.cuh"
 #include "kernels/common/launch.cuh"
@@ -32,31 +42,62 @@ namespace {
 
 using Stage = ChainStage<float>;
 static_assert(sizeof(Stage) % sizeof(uint4) == 0);
+constexpr int kOperands = static_cast<int>(Stage::kOperands);
+
+/// A matrix outside of the slots that moves and is read, where the step stands that comes next.
+struct Input {
+  const float* data;
+  std::int64_t stride, step;  ///< elements from a row, a step taken, to the next
+  int column, width;          ///< among the inputs' columns
+  bool is_packed, is_carried, quads;
+};
 
 /// Where things stand in a CTA's shared memory, in bytes.
 struct ChainLayout {
-  unsigned table, slots, landing, partial, received, bytes;
+  unsigned table, sources, slots, inputs, landing, biases, partial, received, weights, bytes;
 };
 
-/// What a launch is: rows of a cluster, CTAs of it, and the rest.
+/// What a launch is: rows of a cluster, CTAs of it, products whose weights stay, and the rest.
 struct ChainPlan {
-  int group, ctas;
+  int group, ctas, resident;
   ChainLayout at;
 };
 
-ChainLayout layout_of(const ChainArgs<float>& a, int group, int ctas) {
+SEQVAE_HOST_DEVICE inline unsigned padded(std::int64_t columns) {
+  return static_cast<unsigned>((columns + 3) / 4 * 4);
+}
+unsigned padded_bytes(std::int64_t bytes) { return static_cast<unsigned>((bytes + 15) / 16 * 16); }
+
+/// All but the weights, which come last. Inputs follow the slots.
+ChainLayout layout_of(const ChainArgs<float>& a, int group) {
   ChainLayout at{};
   const auto take = [&](std::int64_t bytes) {
     const unsigned begin = at.bytes;
-    at.bytes += static_cast<unsigned>((bytes + 15) / 16 * 16);
+    at.bytes += padded_bytes(bytes);
     return begin;
   };
   at.table = take((a.starts + a.carries + a.stages) * static_cast<std::int64_t>(sizeof(Stage)));
-  at.slots = take(4 * group * a.columns);
-  at.landing = take(2 * 4 * group * a.landing);
-  at.partial = take(4 * partial_sums_of(a.widest, ctas));
+  at.sources = take(a.inputs * static_cast<std::int64_t>(sizeof(Input)));
+  at.slots = take(4 * rows_read(group) * a.columns);
+  at.inputs = take(2 * 4 * rows_read(group) * a.input_columns);
+  at.landing = take(a.lands ? 2 * 4 * group * a.landing : 0);
+  at.biases = take(4 * a.landing);
+  at.partial = take(4 * partial_sums_of(a.widest, group));
   at.received = take(16 * a.products);
+  at.weights = at.bytes;
   return at;
+}
+
+/// Whether the columns of a product are shared out. One with fewer quads of columns than there are
+/// CTAs is everyone's own: a CTA that sent nothing would not say that it has read what came.
+SEQVAE_HOST_DEVICE inline bool is_shared(std::int64_t N, int ctas) {
+  return ctas > 1 && (N + 3) / 4 >= ctas;
+}
+
+/// Bytes of a product's weights in one CTA, at most.
+SEQVAE_HOST_DEVICE inline unsigned weight_bytes(std::int64_t N, std::int64_t K, int ctas) {
+  const std::int64_t quads = (N + 3) / 4;
+  return static_cast<unsigned>(16 * K * (is_shared(N, ctas) ? (quads + ctas - 1) / ctas : quads));
 }
 
 template <class Args>
@@ -68,21 +109,13 @@ __device__ __forceinline__ const Args& arguments_of(const Stage& stage) {
 class Worker {
  public:
   __device__ Worker(const ChainArgs<float>& a, const ChainPlan& plan, unsigned char* shared)
-      : a_(a),
-        plan_(plan),
-        table_(reinterpret_cast<Stage*>(shared + plan.at.table)),
-        slots_(reinterpret_cast<float*>(shared + plan.at.slots)),
-        landing_(reinterpret_cast<float*>(shared + plan.at.landing)),
-        partial_(reinterpret_cast<float*>(shared + plan.at.partial)),
-        received_(shared_address(shared + plan.at.received)),
-        thread_(static_cast<int>(threadIdx.x)),
-        rank_(plan.ctas > 1 ? static_cast<int>(cluster_rank()) : 0) {
-    first_row_ = std::int64_t{blockIdx.x} / plan.ctas * plan.group;
-    begin_ = 0, end_ = a.rows > 0 ? a.T : 0;
+      : a_(a), plan_(plan), shared_(shared), thread_(static_cast<int>(threadIdx.x)) {
+    first_row_ = static_cast<int>(blockIdx.x) / plan.ctas * plan.group;
+    begin_ = 0, end_ = a.rows > 0 ? static_cast<int>(a.T) : 0;
     if (a.offsets == nullptr) return;
-    std::int64_t steps = 0, beyond = end_;  // that the first of these rows has: rows only end
+    int steps = 0, beyond = end_;  // that the first of these rows has: rows only end
     while (steps < beyond) {
-      const std::int64_t middle = (steps + beyond) / 2;
+      const int middle = (steps + beyond) / 2;
       if (rows_of_step(middle) > first_row_) {
         steps = middle + 1;
       } else {
@@ -94,40 +127,28 @@ class Worker {
   }
 
   __device__ void begin() {
-    const int stages = static_cast<int>(a_.starts + a_.carries + a_.stages);
-    const int words = stages * static_cast<int>(sizeof(Stage) / sizeof(uint4));
+    const int words = all() * static_cast<int>(sizeof(Stage) / sizeof(uint4));
     for (int i = thread_; i < words; i += kChainThreads) {
-      reinterpret_cast<uint4*>(table_)[i] = reinterpret_cast<const uint4*>(a_.table)[i];
+      reinterpret_cast<uint4*>(table())[i] = reinterpret_cast<const uint4*>(a_.table)[i];
     }
+    now_ = place_of(begin_, offsets_of(begin_));
+    next_ = place_of(begin_ + 1, offsets_of(begin_ + 1));
+    const int memory = rows_read(plan_.group) * static_cast<int>(a_.columns + 2 * a_.input_columns);
+    for (int i = thread_; i < memory; i += kChainThreads) slots()[i] = 0.0f;
     __syncthreads();
-    for (int i = thread_; i < stages * static_cast<int>(Stage::kOperands); i += kChainThreads) {
-      Stage& stage = table_[i / static_cast<int>(Stage::kOperands)];
-      const int o = i % static_cast<int>(Stage::kOperands);
-      if (o >= stage.operands) continue;
-      // The step taken that is the first to run this stage here, and the first that ever is.
-      const int list = i / static_cast<int>(Stage::kOperands);
-      const bool carries = list >= a_.starts && list < a_.starts + a_.carries;
-      const std::int64_t ever = carries ? 1 : 0;
-      const std::int64_t now = list < a_.starts ? 0 : begin_ > ever ? begin_ : ever;
-      Rows<float>& rows = rows_of(stage, o);
-      const ChainOperand& operand = stage.operand[o];
-      if (operand.is_slot) {
-        rows.data = slots_ + reinterpret_cast<std::uintptr_t>(rows.data) / sizeof(float);
-      } else if (operand.is_packed) {
-        rows.data += (first_packed_row(now) + first_row_) * rows.stride;
-      } else if (rows.data != nullptr) {
-        rows.data += first_row_ * rows.stride + operand.step * (now - ever);
-      }
-      if (o == 0) move_time(stage, a_.time * (now - ever));
-    }
+    aim(begin_, now_);
+    __syncthreads();
+    ask_for_inputs(begin_, now_.rows);
+    bring_weights();
+    cp_async_wait<0>();
+    __syncthreads();
+    aim(begin_ + 1, next_);
+    __syncthreads();
+    point_stages();
     if (plan_.ctas > 1) {
       if (thread_ == 0) {
-        for (unsigned i = 0; i < 2 * a_.products; ++i) mbarrier_init(received_ + 8 * i, 1);
+        for (unsigned i = 0; i < 2 * a_.products; ++i) mbarrier_init(received() + 8 * i, 1);
         mbarrier_init_fence();
-        for (unsigned i = 0; i < a_.starts + a_.carries + a_.stages; ++i) {
-          if (table_[i].op != ChainOp::dense || !is_shared(table_[i])) continue;
-          arm(table_[i], begin_), arm(table_[i], begin_ + 1);
-        }
       }
       cluster_barrier();
     } else {
@@ -136,9 +157,17 @@ class Worker {
   }
 
   __device__ void run_steps() {
-    for (std::int64_t step = begin_; step < end_; ++step) {
-      rows_ = rows_at(step);
-      run_step(step);
+    for (int step = begin_; step < end_; ++step) {
+      if (a_.products == 0) ask_for_inputs(step + 1, next_.rows);
+      run_stages(step);
+      __syncthreads();
+      const Offsets later = offsets_of(step + 2);
+      store(step);
+      const Place after = place_of(step + 2, later);
+      move_on(step, after.first - next_.first);
+      cp_async_wait<0>();
+      __syncthreads();
+      now_ = next_, next_ = after;
     }
   }
 
@@ -147,7 +176,7 @@ class Worker {
     if (a_.offsets == nullptr) return;
     const std::int64_t used = a_.offsets[a_.T] * a_.K, spare = a_.capacity - used;
     const std::int64_t apart = std::int64_t{gridDim.x} * kChainThreads;
-    for (std::int64_t i = a_.starts + a_.carries; i < a_.starts + a_.carries + a_.stages; ++i) {
+    for (int i = starts() + carries(); i < all(); ++i) {
       const Stage& stage = a_.table[i];
       if (!stage.leaves || stage.op != ChainOp::multiply_add) continue;
       const Rows<float> y = arguments_of<MultiplyAddArgs<float>>(stage).y;
@@ -159,42 +188,208 @@ class Worker {
   }
 
  private:
+  /// \name The block's shared memory
+  /// \{
+  __device__ Stage* table() const { return reinterpret_cast<Stage*>(shared_ + plan_.at.table); }
+  __device__ Input* sources() const { return reinterpret_cast<Input*>(shared_ + plan_.at.sources); }
+  __device__ float* floats(unsigned at) const { return reinterpret_cast<float*>(shared_ + at); }
+  __device__ float* slots() const { return floats(plan_.at.slots); }
+  __device__ float* inputs() const { return floats(plan_.at.inputs); }
+  __device__ float* landing() const { return floats(plan_.at.landing); }
+  __device__ float* biases() const { return floats(plan_.at.biases); }
+  __device__ float* partial() const { return floats(plan_.at.partial); }
+  __device__ float* weights() const { return floats(plan_.at.weights); }
+  __device__ SharedAddress received() const { return shared_address(shared_ + plan_.at.received); }
+  /// \}
+
+  __device__ int rank() const { return plan_.ctas > 1 ? static_cast<int>(cluster_rank()) : 0; }
+
+  /// \name The table's stages
+  /// \{
+  __device__ int starts() const { return static_cast<int>(a_.starts); }
+  __device__ int carries() const { return static_cast<int>(a_.carries); }
+  __device__ int all() const { return starts() + carries() + static_cast<int>(a_.stages); }
+  __device__ int stores() const { return static_cast<int>(a_.stores); }
+  /// \}
+
+  /// Rows of a step taken: where they begin among the packed ones, and how many are this cluster's.
+  struct Place {
+    int first, rows;
+  };
+
   /// Rows of all clusters at step t, of the steps in the order of time.
   __device__ std::int64_t rows_of_step(std::int64_t t) const {
     return (a_.offsets[t + 1] - a_.offsets[t]) * a_.K;
   }
-  __device__ std::int64_t time_of(std::int64_t step) const {
-    return a_.time > 0 ? step : a_.T - 1 - step;
+  /// What place_of needs from memory, apart, so that it can be on its way.
+  struct Offsets {
+    int first, end;
+  };
+  __device__ Offsets offsets_of(int step) const {
+    if (step >= end_ || a_.offsets == nullptr) return {0, static_cast<int>(a_.rows / a_.K)};
+    const int T = static_cast<int>(a_.T), t = a_.time > 0 ? step : T - 1 - step;
+    return {a_.offsets[t], a_.offsets[t + 1]};
   }
-  /// Where the rows of a step taken begin among the packed ones; of one past the last, anywhere.
-  __device__ std::int64_t first_packed_row(std::int64_t step) const {
-    return step < a_.T ? a_.offsets[time_of(step)] * a_.K : 0;
+  __device__ Place place_of(int step, Offsets of) const {
+    const int K = static_cast<int>(a_.K), left = (of.end - of.first) * K - first_row_;
+    if (step >= end_) return {0, 0};
+    return {of.first * K, left < plan_.group ? left : plan_.group};
   }
-  /// This cluster's rows at a step taken.
-  __device__ int rows_at(std::int64_t step) const {
-    if (step >= end_) return 0;
-    const std::int64_t all = a_.offsets == nullptr ? a_.rows : rows_of_step(time_of(step));
-    const std::int64_t left = all - first_row_;
-    return static_cast<int>(left < plan_.group ? left : plan_.group);
-  }
-
-  /// One place for all stages: the code of a stage is long, and is not to be there twice.
-  __device__ void run_step(std::int64_t step) {
-    const int starts = static_cast<int>(a_.starts), carries = static_cast<int>(a_.carries);
-    const int before = step == 0 ? starts : carries, all = before + static_cast<int>(a_.stages);
-    for (int i = 0; i < all; ++i) {
-      Stage& stage = table_[i >= before ? starts + carries + i - before
-                            : step == 0 ? i
-                                        : starts + i];
-      run(stage, step);
-      __syncthreads();
-      move_on(stage, step);
-    }
-    __syncthreads();
-  }
+  __device__ int parity_of(int step) const { return static_cast<int>((step - begin_) & 1); }
+  /// The list that a stage of the table is of: carries run from step 1 on.
+  __device__ bool is_carry(int i) const { return i >= starts() && i < starts() + carries(); }
 
   __device__ static Rows<float>& rows_of(Stage& stage, int operand) {
     return *reinterpret_cast<Rows<float>*>(stage.arguments + stage.operand[operand].at);
+  }
+  /// Of a matrix outside of the slots whose rows at the first step that it is for are `data`: of
+  /// this cluster at a step taken, which has its packed rows at `place`.
+  __device__ float* data_at(const Rows<float>& rows, const ChainOperand& operand, int i, int step,
+                            Place place) const {
+    if (operand.is_packed) return rows.data + std::int64_t{place.first + first_row_} * rows.stride;
+    const int number = step - (is_carry(i) ? 1 : 0);
+    return rows.data + first_row_ * rows.stride + operand.step * number;
+  }
+
+  /// Inputs as those of a step taken, by the table as it was given.
+  __device__ void aim(int step, Place place) const {
+    for (int i = thread_; i < all() * kOperands; i += kChainThreads) {
+      Stage& stage = table()[i / kOperands];
+      const ChainOperand& operand = stage.operand[i % kOperands];
+      if (i % kOperands >= stage.operands || operand.input < 0) continue;
+      const Rows<float>& rows = rows_of(stage, i % kOperands);
+      const float* data = data_at(rows, operand, i / kOperands, step, place);
+      const bool quads = operand.width % 4 == 0 && rows.stride % 4 == 0 && operand.step % 4 == 0 &&
+                         reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+      sources()[operand.input] = {data,
+                                  rows.stride,
+                                  operand.step,
+                                  operand.column,
+                                  operand.width,
+                                  operand.is_packed,
+                                  is_carry(i / kOperands),
+                                  quads};
+    }
+  }
+
+  /// What the stages of a step to come read from outside, a warp a row of a matrix.
+  __device__ void ask_for_inputs(int step, int rows) const {
+    const int lane = thread_ % kWarpSize, count = static_cast<int>(a_.inputs);
+    float* const to = inputs() + parity_of(step) * rows_read(plan_.group) * a_.input_columns;
+    for (int i = thread_ / kWarpSize, row = 0; row < rows; i += kChainWarps) {
+      while (i >= count && row < rows) i -= count, ++row;
+      if (row >= rows) break;
+      const Input input = sources()[i];
+      if (input.is_carried && step == 0) continue;
+      const float* const from = input.data + row * input.stride;
+      float* const place = to + row * a_.input_columns + input.column;
+      if (input.quads) {
+        for (int d = 4 * lane; d < input.width; d += 4 * kWarpSize) cp_async16(place + d, from + d);
+      } else {
+        for (int d = lane; d < input.width; d += kWarpSize) cp_async4(place + d, from + d);
+      }
+    }
+    cp_async_commit();
+  }
+
+  /// Biases, and the CTA's columns of the weights that stay, as [K][columns]; zeros beyond the
+  /// last.
+  __device__ void bring_weights() {
+    float* to = weights();
+    for (int i = 0; i < all(); ++i) {
+      if (table()[i].op != ChainOp::dense) continue;
+      DenseArgs<float>& args = *reinterpret_cast<DenseArgs<float>*>(table()[i].arguments);
+      float* const bias = biases() + table()[i].landing;
+      for (int n = thread_; args.bias != nullptr && n < (args.W.N + 3) / 4 * 4;
+           n += kChainThreads) {
+        bias[n] = n < args.W.N ? args.bias[n] : 0.0f;
+      }
+      __syncthreads();  // all have read where it was
+      if (thread_ == 0 && args.bias != nullptr) args.bias = bias;
+      if (table()[i].number >= plan_.resident) continue;
+      PlainWeights<float>& W = args.W;
+      const int N = static_cast<int>(W.N), K = static_cast<int>(W.K);
+      const bool shared = is_shared(N, plan_.ctas);
+      const ColumnShare share(N, shared ? rank() : 0, shared ? plan_.ctas : 1);
+      const int width = 4 * share.count, first = 4 * share.first;
+      // Eight elements of K by four columns a warp: sectors of lines in, banks apart out.
+      const int lane = thread_ % kWarpSize;
+      for (int q = thread_ / kWarpSize; q < share.count; q += kChainWarps) {
+        const int n = 4 * q + lane / 8;
+        const bool exists = first + n < N;
+        const std::int64_t apart = W.transposed ? W.stride : 1;
+        const float* const from = W.data + (first + n) * (W.transposed ? 1 : W.stride);
+        for (int k = lane % 8; k < K; k += 8) {
+          if (exists) {
+            cp_async4(to + k * width + n, from + k * apart);
+          } else {
+            to[k * width + n] = 0.0f;
+          }
+        }
+      }
+      __syncthreads();  // all have read W
+      if (thread_ == 0) W.data = to, W.stride = width;
+      to += weight_bytes(N, K, plan_.ctas) / 4;
+    }
+    cp_async_commit();
+  }
+
+  /// Addresses of all matrices as the first step that runs the stage has them.
+  __device__ void point_stages() const {
+    for (int i = thread_; i < all() * kOperands; i += kChainThreads) {
+      Stage& stage = table()[i / kOperands];
+      if (i % kOperands == 0) {
+        const std::int64_t ever = is_carry(i / kOperands) ? 1 : 0;
+        move_time(stage, a_.time * ((begin_ > ever ? begin_ : ever) - ever));
+      }
+      if (i % kOperands >= stage.operands) continue;
+      const ChainOperand& operand = stage.operand[i % kOperands];
+      Rows<float>& rows = rows_of(stage, i % kOperands);
+      if (operand.is_slot) {
+        rows.data = slots() + reinterpret_cast<std::uintptr_t>(rows.data) / sizeof(float);
+        rows.stride = a_.columns;
+        if (is_carry(i / kOperands)) rows.data += operand.column;  // where the step before had it
+      } else if (operand.input >= 0) {
+        rows.data = inputs() + operand.column, rows.stride = a_.input_columns;
+      } else if (rows.data != nullptr) {
+        const bool later = is_carry(i / kOperands) && begin_ == 0;  // it is first run at step 1
+        const bool stored = i / kOperands >= all() - stores();
+        rows.data = stored ? rows.data + first_row_ * rows.stride
+                           : data_at(rows, operand, i / kOperands, later ? 1 : begin_,
+                                     later ? next_ : now_);
+      }
+    }
+  }
+
+  /// All addresses to the next step taken, and inputs to the one after it, whose packed rows begin
+  /// so many on from those of the next.
+  __device__ void move_on(int step, int later) const {
+    const std::int64_t other =
+        (parity_of(step) == 0 ? 1 : -1) * rows_read(plan_.group) * a_.input_columns;
+    const int end = (all() - stores()) * kOperands;  // stores stay where they are
+    for (int i = starts() * kOperands + thread_; i < end; i += kChainThreads) {
+      Stage& stage = table()[i / kOperands];
+      const bool ran = !is_carry(i / kOperands) || step > 0;
+      if (i % kOperands == 0 && ran) move_time(stage, a_.time);
+      if (i % kOperands >= stage.operands) continue;
+      const ChainOperand& operand = stage.operand[i % kOperands];
+      Rows<float>& rows = rows_of(stage, i % kOperands);
+      if (operand.is_slot) {
+        const bool there = (parity_of(step) != 0) != is_carry(i / kOperands);
+        rows.data += there ? -operand.column : operand.column;
+      } else if (operand.input >= 0) {
+        rows.data += other;
+      } else if (operand.is_packed) {
+        rows.data += (next_.first - now_.first) * rows.stride;
+      } else if (ran) {
+        rows.data += operand.step;
+      }
+    }
+    const int inputs = static_cast<int>(a_.inputs);
+    for (int i = kChainThreads - 1 - thread_; i < inputs; i += kChainThreads) {
+      Input& input = sources()[i];
+      input.data += input.is_packed ? std::int64_t{later} * input.stride : input.step;
+    }
   }
 
   __device__ static void move_time(Stage& stage, std::int64_t by) {
@@ -205,27 +400,48 @@ class Worker {
     }
   }
 
-  /// To the next step taken.
-  __device__ void move_on(Stage& stage, std::int64_t step) const {
-    if (thread_ < stage.operands) {
-      const ChainOperand& operand = stage.operand[thread_];
-      Rows<float>& rows = rows_of(stage, thread_);
-      if (operand.is_packed) {
-        rows.data += (first_packed_row(step + 1) - first_packed_row(step)) * rows.stride;
-      } else if (!operand.is_slot && operand.step != 0) {
-        rows.data += operand.step;
-      }
+  /// One place for all stages: the code of a stage is long, and is not to be there twice.
+  __device__ void run_stages(int step) const {
+    for (int i = step == 0 ? 0 : starts(); i < all() - stores(); ++i) {
+      if (is_carry(i) && step == 0) continue;
+      const Stage& stage = table()[i];
+      if (stage.waits) __syncthreads();
+      run(stage, step);
     }
-    if (thread_ == kWarpSize) move_time(stage, a_.time);
+  }
+
+  /// What leaves the slots at the end of a step: a warp of the cluster a row of a matrix, the last
+  /// warps first, as the others move addresses on.
+  __device__ void store(int step) const {
+    const int rows = stores() * now_.rows;
+    const int warp = (kChainWarps - 1 - thread_ / kWarpSize) * plan_.ctas + rank();
+    const int lane = thread_ % kWarpSize;
+    for (int i = warp; i < rows; i += kChainWarps * plan_.ctas) {
+      const int row = i / stores();
+      const Stage& stage = table()[all() - (row + 1) * stores() + i];
+      MultiplyAddArgs<float> args = arguments_of<MultiplyAddArgs<float>>(stage);
+      const ChainOperand& to = stage.operand[3];
+      args.y.data += to.is_packed ? std::int64_t{now_.first} * args.y.stride : to.step * step;
+      if (parity_of(step) != 0) {
+        args.a.data += stage.operand[0].column;
+        args.b.data += stage.operand[1].column, args.c.data += stage.operand[2].column;
+      }
+      const int D = static_cast<int>(stage.D);
+      for (int d = 4 * lane; d < D; d += 4 * kWarpSize) do_quad(args, row, d, stage.wide);
+    }
   }
 
   /// f(row, d) for the quads of all rows; of a stage that leaves the slots for this CTA's share.
   template <class F>
   __device__ __forceinline__ void each_quad(const Stage& stage, F f) const {
-    const int quads = static_cast<int>((stage.D + 3) / 4), all = rows_ * quads;
-    const int first = stage.leaves ? rank_ * kChainThreads : 0;
-    const int apart = stage.leaves ? plan_.ctas * kChainThreads : kChainThreads;
-    for (int i = first + thread_; i < all; i += apart) f(i / quads, 4 * (i % quads));
+    const unsigned quads = static_cast<unsigned>(stage.D + 3) / 4, all = now_.rows * quads;
+    const unsigned first = stage.leaves ? rank() * kChainThreads : 0;
+    const unsigned apart = stage.leaves ? plan_.ctas * kChainThreads : kChainThreads;
+    for (unsigned i = first + thread_; i < all; i += apart) {
+      const unsigned row =
+          stage.per_row == 0 ? i : static_cast<unsigned>(std::uint64_t{i} * stage.per_row >> 32);
+      f(static_cast<int>(row), static_cast<int>(4 * (i - row * quads)));
+    }
   }
 
   template <class Args>
@@ -240,91 +456,103 @@ class Worker {
     const RowLayout& layout = args.noise.layout;
     each_quad(stage, [&](int row, int d) {
       RowPlace place{};
-      const std::int64_t number = first_row_ + row;
-      place.row = row, place.b = number / layout.K, place.k = number - place.b * layout.K;
+      const unsigned number = static_cast<unsigned>(first_row_) + row;
+      const unsigned K = static_cast<unsigned>(layout.K), b = K == 1 ? number : number / K;
+      place.row = row, place.b = b, place.k = number - b * K;
       place.t = layout.t0 + (layout.origins != nullptr ? layout.origins[place.b] : 0);
       place.exists = place.valid = true;
       do_quad(args, place, d, stage.wide);
     });
   }
 
-  /// A product with fewer quads of columns than there are CTAs is everyone's own: a CTA that sent
-  /// nothing would not say that it has read what came.
-  __device__ bool is_shared(const Stage& stage) const {
-    return plan_.ctas > 1 && (stage.D + 3) / 4 >= plan_.ctas;
-  }
   __device__ SharedAddress barrier_of(const Stage& stage, int parity) const {
-    return received_ + 8u * static_cast<unsigned>(2 * stage.number + parity);
+    return received() + 8u * static_cast<unsigned>(2 * stage.number + parity);
   }
-  /// For the sums of a step that is taken.
-  __device__ void arm(const Stage& stage, std::int64_t step) const {
-    if (step >= end_) return;
-    const std::int64_t bytes = rows_at(step) * ((stage.D + 3) / 4) * 16;
-    mbarrier_arm(barrier_of(stage, parity_of(step)), static_cast<unsigned>(bytes));
-  }
-  __device__ int parity_of(std::int64_t step) const {
-    return static_cast<int>((step - begin_) & 1);
+  __device__ ShareWeights weights_of(const Stage& stage, const PlainWeights<float>& W,
+                                     const ColumnShare& share) const {
+    const int width = 4 * share.count, K = static_cast<int>(W.K);
+    if (stage.number < plan_.resident) return {W.data, W.stride, width, K, false, true, true};
+    const bool aligned = W.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(W.data) % 16 == 0;
+    const int left = static_cast<int>(W.N) - 4 * share.first, N = left < width ? left : width;
+    if (W.transposed) {
+      return {W.data + 4 * share.first, W.stride, N, K, false, aligned && W.N % 4 == 0, false};
+    }
+    return {
+        W.data + 4 * share.first * W.stride, W.stride, N, K, true, aligned && K % 4 == 0, false};
   }
 
-  __device__ void multiply(const Stage& stage, std::int64_t step) const {
+  __device__ void multiply(const Stage& stage, int step) const {
     const DenseArgs<float>& args = arguments_of<DenseArgs<float>>(stage);
-    const PlainWeights<float>& W = args.W;
-    const bool shared = is_shared(stage);
-    const ColumnShare share(W.N, W.transposed, shared ? rank_ : 0, shared ? plan_.ctas : 1);
-    const auto x = [&](int row) { return args.x[row]; };
-    const bool by_quads = W.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(W.data) % 16 == 0;
-    const bool x_by_quads =
-        args.x.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(args.x.data) % 16 == 0;
-    if (W.transposed) {
-      multiply_transposed(W, x, rows_, share, by_quads && W.N % 4 == 0, partial_);
-    } else {
-      multiply_plain(W, x, rows_, share, by_quads && x_by_quads && W.K % 4 == 0, partial_);
-    }
+    const bool shared = is_shared(stage.D, plan_.ctas);
+    const ColumnShare share(stage.D, shared ? rank() : 0, shared ? plan_.ctas : 1);
+    const ShareWeights W = weights_of(stage, args.W, share);
+    const ShareRows x{args.x.data, args.x.stride, now_.rows,
+                      args.x.stride % 4 == 0 && W.K % 4 == 0 &&
+                          reinterpret_cast<std::uintptr_t>(args.x.data) % 16 == 0};
+    const int parts = parts_of(W, share.count), parity = parity_of(step);
+    const SharedAddress barrier = barrier_of(stage, parity);
+    if (shared && thread_ == 0) mbarrier_arm(barrier, 4 * now_.rows * padded(stage.D));
+    // Each sum is added up, finished and sent by eight lanes: lane j adds every eighth part from j
+    // on, and the eight meet by halves. The first addend is on its way during the product.
+    const int all = now_.rows * share.count, j = thread_ % 8, mine = thread_ / 8;
+    const auto addend_of = [&](int i) {
+      const int row = i / share.count, q = share.first + i - row * share.count;
+      return load_quad(args.addend[row], 4 * q, stage.D, stage.wide);
+    };
+    float4 addend = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (args.addend && mine < all) addend = addend_of(mine);
+    const int R = multiply_share(W, x, share.count, parts, partial());
     __syncthreads();
-    // Sums in the order of their parts, to everyone.
-    const int parity = parity_of(step), quads = static_cast<int>((W.N + 3) / 4);
-    float* const landing = landing_ + (parity * a_.landing + stage.landing) * plan_.group;
-    const int width = 4 * share.count;
-    for (int i = thread_; i < rows_ * share.count; i += kChainThreads) {
-      const int row = i / share.count, q = i % share.count;
+    float* const to =
+        stage.lands ? landing() + parity * plan_.group * a_.landing + stage.landing : args.y.data;
+    const int to_stride = static_cast<int>(stage.lands ? a_.landing : args.y.stride);
+    for (int i = mine; i - thread_ % kWarpSize / 8 < all; i += kChainThreads / 8) {
+      const int row = i / share.count, q = i - row * share.count;
       float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      for (int part = 0; part < share.parts; ++part) {
-        const float4 more =
-            *reinterpret_cast<const float4*>(partial_ + (part * kChainRows + row) * width + 4 * q);
-        sum = map4([](float a, float b) { return a + b; }, sum, more);
+      for (int part = j; i < all && part < parts; part += 8) {
+        sum = plus4(sum, *reinterpret_cast<const float4*>(
+                             partial() + ((part * R + row) * share.count + q) * 4));
       }
-      float* const at = landing + (row * quads + share.first + q) * 4;
+#pragma unroll
+      for (int apart = 1; apart < 8; apart *= 2) {
+        sum = map4([&](float v) { return v + __shfl_xor_sync(kFullMask, v, apart); }, sum);
+      }
+      __syncwarp();  // lanes that send nothing have read too
+      if (i >= all) continue;
+      const int d = 4 * (share.first + q);
+      if (args.bias != nullptr) sum = plus4(sum, load_quad(args.bias, d, stage.D, true));
+      if (args.addend) sum = plus4(sum, i == mine ? addend : addend_of(i));
+      const Activation kind = args.activation;
+      if (kind != Activation::identity) sum = map4([&](float v) { return activate(kind, v); }, sum);
+      float* const at = to + row * to_stride + d;
       if (!shared) {
-        *reinterpret_cast<float4*>(at) = sum;
+        if (j == 0) *reinterpret_cast<float4*>(at) = sum;
         continue;
       }
-      const SharedAddress own = shared_address(at), barrier = barrier_of(stage, parity);
+      const SharedAddress own = shared_address(at);
       const uint4 words = make_uint4(__float_as_uint(sum.x), __float_as_uint(sum.y),
                                      __float_as_uint(sum.z), __float_as_uint(sum.w));
-      for (int c = 0; c < plan_.ctas; ++c) {
-        const unsigned to = static_cast<unsigned>((rank_ + c) % plan_.ctas);
-        st_async(map_shared(own, to), words, map_shared(barrier, to));
+      for (int c = j; c < plan_.ctas; c += 8) {
+        const unsigned cta = static_cast<unsigned>((rank() + c) % plan_.ctas);
+        st_async(map_shared(own, cta), words, map_shared(barrier, cta));
       }
     }
+    if (stage.number == 0) ask_for_inputs(step + 1, next_.rows);  // while the sums are on their way
     if (!shared) {
       __syncthreads();
     } else {
-      mbarrier_wait(barrier_of(stage, parity), static_cast<unsigned>((step - begin_) >> 1) & 1);
+      mbarrier_wait(barrier, static_cast<unsigned>((step - begin_) >> 1) & 1);
       __syncwarp();  // lanes may have polled a different number of times
-      if (thread_ == 0) arm(stage, step + 2);
     }
+    if (!stage.lands) return;
     each_quad(stage, [&](int row, int d) {
-      float4 y = *reinterpret_cast<const float4*>(landing + row * quads * 4 + d);
-      const auto plus = [](float a, float b) { return a + b; };
-      if (args.bias != nullptr) y = map4(plus, y, load_quad(args.bias, d, W.N, false));
-      if (args.addend) y = map4(plus, y, load_quad(args.addend[row], d, W.N, stage.wide));
-      const Activation kind = args.activation;
-      if (kind != Activation::identity) y = map4([&](float v) { return activate(kind, v); }, y);
-      store_quad(args.y[row], d, W.N, stage.wide, y);
+      store_quad(args.y[row], d, stage.D, stage.wide,
+                 *reinterpret_cast<const float4*>(to + row * to_stride + d));
     });
+    __syncthreads();
   }
 
-  __device__ __forceinline__ void run(const Stage& stage, std::int64_t step) const {
+  __device__ __forceinline__ void run(const Stage& stage, int step) const {
     switch (stage.op) {
       case ChainOp::dense:
         return multiply(stage, step);
@@ -361,11 +589,10 @@ class Worker {
 
   const ChainArgs<float>& a_;
   const ChainPlan& plan_;
-  Stage* table_;
-  float *slots_, *landing_, *partial_;
-  SharedAddress received_;
-  int thread_, rank_, rows_ = 0;                      // rows_: of this cluster, now
-  std::int64_t first_row_ = 0, begin_ = 0, end_ = 0;  // steps taken that these rows have
+  unsigned char* shared_;
+  int thread_;
+  int first_row_ = 0, begin_ = 0, end_ = 0;  // steps taken that these rows have
+  Place now_{}, next_{};                     // of the step that runs and of the one to come
 };
 
 __global__ void __launch_bounds__(kChainThreads, 1)
@@ -376,16 +603,6 @@ __global__ void __launch_bounds__(kChainThreads, 1)
   worker.clear_spare();
 }
 
-constexpr std::int64_t kWeightsOfCta = 16384;  // elements: what stays in L1 beside the slots
-
-/// CTAs that share the products' weights, of a device that has clusters.
-int ctas_of(const ChainArgs<float>& a) {
-  if (a.cluster > 0) return static_cast<int>(a.cluster);
-  int ctas = 1;
-  while (ctas < 8 && a.weights > ctas * kWeightsOfCta) ctas *= 2;
-  return ctas;
-}
-
 LaunchShape shape_of(const ChainArgs<float>& a, const ChainPlan& plan) {
   LaunchShape shape{
       blocks_for(a.rows > 0 ? a.rows : 1, plan.group) * static_cast<unsigned>(plan.ctas),
@@ -394,23 +611,51 @@ LaunchShape shape_of(const ChainArgs<float>& a, const ChainPlan& plan) {
   return shape;
 }
 
-/// The fewest rows a cluster for which all clusters run side by side; the most that fit, where
-/// none.
-bool plan_chain(const ChainArgs<float>& a, ChainPlan& plan) {
-  bool found = false;
-  const int most = device_limit(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+/// Cycles of a step, about: what one CTA reads and multiplies for the products, exchanges, and a
+/// pass of the threads over the rows of every stage.
+double cycles_of(const ChainArgs<float>& a, const ChainPlan& plan) {
+  constexpr double kSharedBytes = 128, kStreamedBytes = 32, kMultiplyAdds = 128;  // a cycle
+  constexpr double kOfAProduct = 400, kOfAnExchange = 550, kOfAnotherCta = 20, kOfAPass = 200;
+  const double rows = plan.group, stages = static_cast<double>(a.carries + a.stages - a.stores);
+  const double passes = rows * static_cast<double>(a.columns) / (4 * kChainThreads);
+  double cycles = kOfAPass * std::max(stages, passes);
+  for (std::int64_t i = 0; i < a.products; ++i) {
+    const auto [N, K] = a.product[i];
+    const double bytes = weight_bytes(N, K, plan.ctas);
+    const double read =
+        i < plan.resident ? bytes * (1 + rows / 4) / kSharedBytes : bytes / kStreamedBytes;
+    cycles += kOfAProduct + std::max(read, bytes / 4 * rows / kMultiplyAdds);
+    if (is_shared(N, plan.ctas)) cycles += kOfAnExchange + kOfAnotherCta * plan.ctas;
+  }
+  return cycles;
+}
+
+/// The quickest of all that fit, by that model.
+bool plan_chain(const ChainArgs<float>& a, ChainPlan& best) {
+  const auto most = static_cast<unsigned>(device_limit(cudaDevAttrMaxSharedMemoryPerBlockOptin));
   const bool has_clusters = device_limit(cudaDevAttrComputeCapabilityMajor) >= 9;
-  for (int ctas = has_clusters ? ctas_of(a) : 1; ctas >= 1 && !found; ctas /= 2) {
+  bool found = false;
+  double least = 0;
+  for (int ctas = 1; ctas <= (has_clusters ? 16 : 1); ctas *= 2) {
+    if (a.cluster > 0 && a.cluster != static_cast<unsigned>(ctas) && has_clusters) continue;
     for (int group = 1; group <= kChainRows; ++group) {
-      const ChainLayout at = layout_of(a, group, ctas);
-      if (at.bytes > static_cast<unsigned>(most)) break;
-      plan = {group, ctas, at}, found = true;
+      ChainPlan plan{group, ctas, 0, layout_of(a, group)};
+      if (plan.at.bytes > most) break;
+      for (; plan.resident < a.products; ++plan.resident) {
+        const auto [N, K] = a.product[plan.resident];
+        const unsigned bytes = plan.at.bytes + weight_bytes(N, K, ctas);
+        if (bytes > most) break;
+        plan.at.bytes = bytes;
+      }
       const std::int64_t clusters = (a.rows + group - 1) / group;
       const int side_by_side = ctas == 1 ? device_limit(cudaDevAttrMultiProcessorCount)
                                          : max_active_clusters(run_chain, shape_of(a, plan));
-      if (clusters <= side_by_side) break;
+      if (side_by_side == 0) break;
+      const auto waves = static_cast<double>((clusters + side_by_side - 1) / side_by_side);
+      const double cycles = std::max(waves, 1.0) * cycles_of(a, plan);
+      if (!found || cycles < least) best = plan, least = cycles, found = true;
+      if (waves <= 1) break;
     }
-    if (a.cluster > 0) break;
   }
   return found;
 }

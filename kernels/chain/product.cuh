@@ -1,39 +1,142 @@
 // One product of a chain in one CTA: its share of the columns, for all of its rows.
 //
-// Plain weights [N][K]: a warp takes four columns, its lanes the elements of K four at a time; the
-// 32 sums (4 columns by 8 rows) then meet by halves, 31 shuffles, and lane l keeps row l / 4,
-// column l % 4. Transposed ones [K][N]: a warp takes eight quads of columns, four lanes a quad deal
-// out K among themselves, and warps that are left over share K further. Either way partial sums go
-// to shared memory, [part][row][column of the share], and are added in the order of their parts.
-// Floor: the share's weights from L1 or L2, 4 N K / C bytes a step.
+// By quads, weights [K][N]: a thread has four columns and every parts-th block of four elements of
+// K; so a warp reads whole lines of weights, and nobody waits for another. This is how weights lie
+// in shared memory, whichever way they were given. By columns, weights [N][K] where they are given:
+// a warp takes 32 / R columns, its lanes the elements of K four at a time; the 32 sums (columns by
+// rows) then meet by halves, 31 shuffles. Either way partial sums go to shared memory,
+// [part][row][column of the share], and are added in the order of their parts.
+// Floor: the share's weights from shared memory, 128 bytes a cycle, or else from L2; each is used
+// for up to 8 rows.
 #pragma once
+#include "kernels/common/cluster.cuh"
 #include "kernels/common/load_store.cuh"
 #include "kernels/common/warp.cuh"
 #include "seqvae/kernels/dense.hpp"
 
 namespace seqvae::cuda {
 
-constexpr int kChainThreads = 256, kChainWarps = kChainThreads / kWarpSize;
+constexpr int kChainThreads = 512, kChainWarps = kChainThreads / kWarpSize;
 constexpr int kChainRows = 8;  // of a CTA, at most
 
-/// The quads of columns that CTA `rank` of `ctas` has of N columns, and how their sums are cut.
+/// The quads of columns that CTA `rank` of `ctas` has of N columns.
 struct ColumnShare {
-  int first, count;  ///< quads
-  int parts;         ///< of K, among warps
-  __device__ ColumnShare(std::int64_t N, bool transposed, int rank, int ctas) {
+  int first, count;
+  __device__ ColumnShare(std::int64_t N, int rank, int ctas) {
     const int quads = static_cast<int>((N + 3) / 4);
     first = quads * rank / ctas;
     count = quads * (rank + 1) / ctas - first;
-    const int groups = (count + 7) / 8;  // of eight quads
-    parts = transposed && groups > 0 && groups < kChainWarps ? kChainWarps / groups : 1;
   }
 };
 
-/// Elements of shared memory that the partial sums of a share of N columns take, at most.
-inline std::int64_t partial_sums_of(std::int64_t N, int ctas) {
-  const std::int64_t quads = (N + 3) / 4, count = (quads + ctas - 1) / ctas;
-  const std::int64_t groups = (count + 7) / 8;
-  return kChainRows * 32 * (groups < kChainWarps ? kChainWarps : groups);
+/// Rows that a product of so many rows reads, and has partial sums of, at most.
+SEQVAE_HOST_DEVICE constexpr int rows_read(int rows) {
+  return rows <= 2 ? 2 : rows <= 4 ? rows : rows <= 6 ? 6 : 8;
+}
+
+/// Elements of shared memory that the partial sums of any product take, of columns up to `widest`
+/// and R rows.
+inline std::int64_t partial_sums_of(std::int64_t widest, int rows) {
+  const std::int64_t quads = (widest + 3) / 4;
+  const int R = rows <= 2 ? 2 : rows <= 4 ? 4 : 8;
+  return 4 * R * (quads < kChainThreads ? kChainThreads : quads);
+}
+
+/// A product's weights as a CTA reads them: of its own columns alone, from the share's first on.
+struct ShareWeights {
+  const float* data;
+  std::int64_t stride;
+  int N, K;         ///< N: columns from the share's first on, at most those of the share
+  bool by_columns;  ///< [N][K], else [K][N]
+  bool quads;       ///< can be read by 16 bytes, as far as N and K reach
+  bool stays;       ///< in shared memory, [K][columns], padded to quads
+};
+
+/// The product's other side: rows of K elements.
+struct ShareRows {
+  const float* data;
+  std::int64_t stride;
+  int rows;
+  bool quads;  ///< can be read by 16 bytes, as far as K reaches
+  __device__ __forceinline__ float4 load(int r, int k, int K) const {
+    return r < rows ? load_quad(data + r * stride, k, K, quads)
+                    : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  }
+};
+
+/// Parts that K is cut into, for a share of so many quads.
+__device__ __forceinline__ int parts_of(const ShareWeights& W, int count) {
+  if (W.by_columns || count >= kChainThreads || count == 0) return 1;
+  const int parts = kChainThreads / count, blocks = (W.K + 3) / 4;
+  return parts < blocks ? parts : blocks;
+}
+
+/// Weights and rows both in shared memory, whole quads of K. There are R rows to be read, though
+/// those beyond x.rows may hold anything.
+template <int R>
+__device__ __forceinline__ void multiply_staying(const ShareWeights& W, const ShareRows& x,
+                                                 int count, int parts, float* partial) {
+  const int thread = static_cast<int>(threadIdx.x), part = thread / count;
+  if (part >= parts) return;
+  const unsigned stride = 16 * static_cast<unsigned>(count);  // bytes
+  const unsigned x_stride = 4 * static_cast<unsigned>(x.stride);
+  const SharedAddress W_at = shared_address(W.data), x_at = shared_address(x.data);
+  for (int q = thread - part * count; q < count; q += kChainThreads) {
+    float4 sums[R] = {};
+    SharedAddress w_at = W_at + 4 * static_cast<unsigned>(part) * stride + 16 * q;
+    SharedAddress v_at = x_at + 16 * part;
+#pragma unroll(R > 4 ? 1 : 2)
+    for (int k = 4 * part; k < W.K; k += 4 * parts) {
+      float4 w[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) w[j] = load_shared4(w_at + j * stride);
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const float4 v = load_shared4(v_at + r * x_stride);
+        const auto add = [&](float value, float4 weights) {
+          sums[r] = map4([&](float a, float sum) { return fmaf(value, a, sum); }, weights, sums[r]);
+        };
+        add(v.x, w[0]), add(v.y, w[1]), add(v.z, w[2]), add(v.w, w[3]);
+      }
+      w_at += 4 * static_cast<unsigned>(parts) * stride;
+      v_at += 16 * static_cast<unsigned>(parts);
+    }
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      *reinterpret_cast<float4*>(partial + ((part * R + r) * count + q) * 4) = sums[r];
+    }
+  }
+}
+
+template <int R>
+__device__ __forceinline__ void multiply_by_quads(const ShareWeights& W, const ShareRows& x,
+                                                  int count, int parts, float* partial) {
+  const int thread = static_cast<int>(threadIdx.x), part = thread / count;
+  if (part >= parts) return;
+  for (int q = thread - part * count; q < count; q += kChainThreads) {
+    float4 sums[R] = {};
+#pragma unroll(R > 4 ? 1 : 2)
+    for (int k = 4 * part; k < W.K; k += 4 * parts) {
+      float4 w[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        w[j] = k + j < W.K ? load_quad(W.data + (k + j) * W.stride, 4 * q, W.N, W.quads)
+                           : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      }
+#pragma unroll
+      for (int r = 0; r < R; ++r) {
+        const float4 v = x.load(r, k, W.K);
+        const auto add = [&](float value, float4 weights) {
+          sums[r] = map4([&](float a, float sum) { return fmaf(value, a, sum); }, weights, sums[r]);
+        };
+        add(v.x, w[0]), add(v.y, w[1]), add(v.z, w[2]), add(v.w, w[3]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      *reinterpret_cast<float4*>(partial + ((part * R + r) * count + q) * 4) = sums[r];
+    }
+  }
 }
 
 /// Adds up v[i] over the lanes: lane i keeps the sum of v[i].
@@ -52,75 +155,78 @@ __device__ __forceinline__ float sum_by_halves(float (&v)[kWarpSize], int lane) 
   return v[0];
 }
 
-/// x is given row by row: x(r) points to the row's elements. `wide`: x and W by 16 bytes.
-template <class X>
-__device__ __forceinline__ void multiply_plain(const PlainWeights<float>& W, X x, int rows,
-                                               const ColumnShare& share, bool wide,
-                                               float* partial) {
+template <int R>
+__device__ __forceinline__ void multiply_by_columns(const ShareWeights& W, const ShareRows& x,
+                                                    int count, float* partial) {
+  constexpr int C = kWarpSize / R;  // columns of a warp's turn: a sum a lane
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  for (int q = static_cast<int>(threadIdx.x) / kWarpSize; q < share.count; q += kChainWarps) {
-    const std::int64_t n = 4 * (share.first + q);
+  const bool wide = W.quads && x.quads;
+  for (int n = static_cast<int>(threadIdx.x) / kWarpSize * C; n < W.N; n += kChainWarps * C) {
     float sums[kWarpSize] = {};
-    for (std::int64_t k = 4 * lane; k < W.K; k += 4 * kWarpSize) {
-      float4 w[4];
+#pragma unroll 1
+    for (int k = 4 * lane; k < W.K; k += 4 * kWarpSize) {
+      float4 v[R];
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        w[c] = n + c < W.N ? load_quad(W.data + (n + c) * W.stride, k, W.K, wide)
-                           : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      }
+      for (int r = 0; r < R; ++r) v[r] = x.load(r, k, W.K);
 #pragma unroll
-      for (int r = 0; r < kChainRows; ++r) {
-        if (r >= rows) continue;
-        const float4 values = load_quad(x(r), k, W.K, wide);
+      for (int c = 0; c < C; ++c) {
+        const float4 w = n + c < W.N ? load_quad(W.data + (n + c) * W.stride, k, W.K, wide)
+                                     : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          float& sum = sums[4 * r + c];
-          sum = fmaf(values.x, w[c].x, sum), sum = fmaf(values.y, w[c].y, sum);
-          sum = fmaf(values.z, w[c].z, sum), sum = fmaf(values.w, w[c].w, sum);
+        for (int r = 0; r < R; ++r) {
+          float& sum = sums[C * r + c];
+          sum = fmaf(v[r].x, w.x, sum), sum = fmaf(v[r].y, w.y, sum);
+          sum = fmaf(v[r].z, w.z, sum), sum = fmaf(v[r].w, w.w, sum);
         }
       }
     }
     const float sum = sum_by_halves(sums, lane);
-    partial[(lane / 4) * 4 * share.count + 4 * q + lane % 4] = sum;
+    const int column = n + lane % C;
+    if (column < 4 * count) partial[lane / C * 4 * count + column] = sum;
   }
 }
 
-template <class X>
-__device__ __forceinline__ void multiply_transposed(const PlainWeights<float>& W, X x, int rows,
-                                                    const ColumnShare& share, bool wide,
-                                                    float* partial) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  const int groups = (share.count + 7) / 8, width = 4 * share.count;
-  for (int unit = warp; unit < groups * share.parts; unit += kChainWarps) {
-    const int group = unit % groups, part = unit / groups, q = 8 * group + lane % 8;
-    const std::int64_t n = 4 * (share.first + q);
-    float4 sums[kChainRows] = {};
-    for (std::int64_t k = 4 * part + lane / 8; q < share.count && k < W.K; k += 4 * share.parts) {
-      const float4 w = load_quad(W.data + k * W.stride, n, W.N, wide);
-#pragma unroll
-      for (int r = 0; r < kChainRows; ++r) {
-        if (r >= rows) continue;
-        const float value = x(r)[k];
-        sums[r] = make_float4(fmaf(value, w.x, sums[r].x), fmaf(value, w.y, sums[r].y),
-                              fmaf(value, w.z, sums[r].z), fmaf(value, w.w, sums[r].w));
-      }
-    }
-#pragma unroll
-    for (int r = 0; r < kChainRows; ++r) {
-      if (r >= rows) continue;
-#pragma unroll
-      for (int apart = 8; apart < kWarpSize; apart *= 2) {
-        sums[r].x += __shfl_xor_sync(kFullMask, sums[r].x, apart);
-        sums[r].y += __shfl_xor_sync(kFullMask, sums[r].y, apart);
-        sums[r].z += __shfl_xor_sync(kFullMask, sums[r].z, apart);
-        sums[r].w += __shfl_xor_sync(kFullMask, sums[r].w, apart);
-      }
-      if (lane < 8 && q < share.count) {
-        *reinterpret_cast<float4*>(partial + (part * kChainRows + r) * width + 4 * q) = sums[r];
-      }
+template <int R>
+__device__ __forceinline__ int multiply_anywhere(const ShareWeights& W, const ShareRows& x,
+                                                 int count, int parts, float* partial) {
+  if (W.by_columns) {
+    multiply_by_columns<R>(W, x, count, partial);
+  } else {
+    multiply_by_quads<R>(W, x, count, parts, partial);
+  }
+  return R;
+}
+
+/// Partial sums of a product; as many rows of them as are returned, of which those beyond x's are
+/// to be left alone.
+__device__ __forceinline__ int multiply_share(const ShareWeights& W, const ShareRows& x, int count,
+                                              int parts, float* partial) {
+  if (W.stays && x.quads && is_in_shared(x.data)) {
+    switch (x.rows) {
+      case 1:
+        multiply_staying<1>(W, x, count, parts, partial);
+        return 1;
+      case 2:
+        multiply_staying<2>(W, x, count, parts, partial);
+        return 2;
+      case 3:
+        multiply_staying<3>(W, x, count, parts, partial);
+        return 3;
+      case 4:
+        multiply_staying<4>(W, x, count, parts, partial);
+        return 4;
+      case 5:
+      case 6:
+        multiply_staying<6>(W, x, count, parts, partial);
+        return 6;
+      default:
+        multiply_staying<8>(W, x, count, parts, partial);
+        return 8;
     }
   }
+  if (x.rows > 4) return multiply_anywhere<8>(W, x, count, parts, partial);
+  if (x.rows > 2) return multiply_anywhere<4>(W, x, count, parts, partial);
+  return multiply_anywhere<2>(W, x, count, parts, partial);
 }
 
 }  // namespace seqvae::cuda

@@ -4,7 +4,9 @@
 // | function            | instruction                                               | sm  |
 // |---------------------|-----------------------------------------------------------|-----|
 // | cluster_rank, _size | %cluster_ctarank, %cluster_nctarank                       | 90  |
+// | is_in_shared        | isspacep.shared                                           | any |
 // | shared_address      | cvta.to.shared                                            | any |
+// | load_shared4        | ld.shared.v4                                              | any |
 // | map_shared          | mapa.shared::cluster                                      | 90  |
 // | cluster_barrier     | barrier.cluster.arrive.release and .wait.acquire          | 90  |
 // | mbarrier_*          | mbarrier.init, .arrive.expect_tx, .try_wait.parity        | 90  |
@@ -32,8 +34,15 @@ using SharedAddress = std::uintptr_t;
 __device__ __forceinline__ unsigned cluster_rank();
 __device__ __forceinline__ unsigned cluster_size();
 
+/// Whether it points to this CTA's shared memory.
+__device__ __forceinline__ bool is_in_shared(const void* p);
+
 /// Of what lies in this CTA's shared memory.
 __device__ __forceinline__ SharedAddress shared_address(const void* p);
+
+/// Four floats of this CTA's shared memory, at a multiple of 16: where the compiler cannot know
+/// that a pointer leads there, this is quicker than asking through the pointer.
+__device__ __forceinline__ float4 load_shared4(SharedAddress a);
 
 /// The same place in the shared memory of CTA `rank`; only st_async may use it.
 __device__ __forceinline__ SharedAddress map_shared(SharedAddress a, unsigned rank);
@@ -74,6 +83,15 @@ __device__ __forceinline__ void cp_async_wait();
 
 __device__ __forceinline__ SharedAddress shared_address(const void* p) {
   return static_cast<SharedAddress>(__cvta_generic_to_shared(p));
+}
+__device__ __forceinline__ bool is_in_shared(const void* p) { return __isShared(p) != 0; }
+__device__ __forceinline__ float4 load_shared4(SharedAddress a) {
+  float4 v;
+  asm volatile("ld.shared.v4.f32 {%0,%1,%2,%3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(a)
+               : "memory");
+  return v;
 }
 __device__ __forceinline__ void cp_async4(void* shared, const float* global) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(shared)), "l"(global)
@@ -170,6 +188,8 @@ __device__ __forceinline__ void st_async(SharedAddress remote, uint4 value,
 
 __forceinline__ unsigned cluster_rank() { return emulation::cluster_rank(); }
 __forceinline__ unsigned cluster_size() { return emulation::cluster_size(); }
+__forceinline__ bool is_in_shared(const void* p) { return emulation::is_in_shared(p); }
+__forceinline__ float4 load_shared4(SharedAddress a) { return *reinterpret_cast<const float4*>(a); }
 __forceinline__ SharedAddress shared_address(const void* p) { return emulation::shared_address(p); }
 __forceinline__ SharedAddress map_shared(SharedAddress a, unsigned rank) {
   return emulation::map_shared(a, rank);

@@ -158,7 +158,7 @@ class ChainProblem {
     args.K = s.K;
     if (s.ragged) args.offsets = p.offsets, args.capacity = s.T * s.rows;
     args.starts = args.carries = 1, args.stages = static_cast<std::int64_t>(all.size()) - 2;
-    arrange_products(all.data(), args);
+    arrange_chain(all.data(), args);
     return all;
   }
 

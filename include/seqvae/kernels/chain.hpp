@@ -46,10 +46,14 @@ enum class ChainOp : std::int32_t {
 
 /// One matrix of a stage's arguments.
 struct ChainOperand {
-  std::int64_t step = 0;   ///< elements from the rows of one step to those of the next taken
-  std::uint16_t at = 0;    ///< where its Rows stand in the arguments, in bytes
-  bool is_slot = false;    ///< `data` is then a column of the slots, in bytes, not an address
-  bool is_packed = false;  ///< `data` is then row 0 of all; step t's begin at offsets[t] K
+  std::int64_t step = 0;    ///< elements from the rows of one step to those of the next taken
+  std::uint16_t at = 0;     ///< where its Rows stand in the arguments, in bytes
+  bool is_slot = false;     ///< `data` is then a column of the slots, in bytes, not an address
+  bool is_packed = false;   ///< `data` is then row 0 of all; step t's begin at offsets[t] K
+  std::int32_t width = 0;   ///< columns that the stage reads or writes
+  std::int32_t input = -1;  ///< brought in before its step: its number among those, else -1
+  std::int32_t column = 0;  ///< an input: where it begins among the columns of all inputs; a slot:
+                            ///<   how far off it is at every other step
 };
 
 template <class Real>
@@ -57,33 +61,46 @@ struct ChainStage {
   static constexpr std::size_t kOperands = 8, kBytes = 256;
   ChainOp op = ChainOp::multiply_add;
   std::int32_t operands = 0;
-  std::int64_t D = 0;        ///< columns, or units of a cell
-  std::int32_t landing = 0;  ///< dense: where the columns of its sums begin among all of them
-  std::int32_t number = 0;   ///< dense: among the products
-  bool wide = false;         ///< four components at a time, at 16-byte addresses
-  bool leaves = false;       ///< writes outside of the slots
+  std::int64_t D = 0;         ///< columns, or units of a cell
+  std::int32_t landing = 0;   ///< dense: where its columns begin among those of all products
+  std::int32_t number = 0;    ///< dense: among the products
+  bool wide = false;          ///< four components at a time, at 16-byte addresses
+  bool leaves = false;        ///< writes outside of the slots
+  bool lands = false;         ///< dense: its sums may not be sent to where they belong
+  bool waits = false;         ///< reads or overwrites what other threads of a block may have had
+  std::uint32_t per_row = 0;  ///< 2^32 / quads of a row, rounded up; 0 where it has one quad
   ChainOperand operand[kOperands];
   alignas(16) std::byte arguments[kBytes] = {};  ///< of the first step that runs the stage
+};
+
+/// Sizes of a product's weights.
+struct ChainProduct {
+  std::int32_t N = 0, K = 0;
 };
 
 /// T, rows >= 0. The arguments of all stages are over `rows` rows.
 template <class Real>
 struct ChainArgs {
-  std::int64_t T = 0;        ///< steps taken
-  std::int64_t rows = 0;     ///< of a step
-  std::int64_t columns = 0;  ///< of a row's slots; a multiple of 4
+  static constexpr std::int64_t kProducts = 16;  ///< at most
+  std::int64_t T = 0;                            ///< steps taken
+  std::int64_t rows = 0;                         ///< of a step
+  std::int64_t columns = 0;  ///< of a row's slots; a multiple of 4; arrange_chain adds to it
   std::int64_t time = 1;     ///< from one step taken to the next: 1, or -1: from T - 1 on
   std::int64_t K = 1;        ///< rows of a sequence
   const std::int32_t* offsets = nullptr;  ///< [T + 1]  optional: sequences end, as packed rows say
   std::int64_t capacity = 0;  ///< packed: rows of the matrices; those to spare become zeros where a
                               ///<   stage writes
   std::int64_t starts = 0, carries = 0, stages = 0;
+  std::int64_t stores = 0;  ///< of the stages, the last: sums that go from the slots to outside
   const ChainStage<Real>* table =
       nullptr;               ///< [starts + carries + stages]  made by the makers below
-  std::int64_t landing = 0;  ///< columns of all products' sums, each padded to 4
+  std::int64_t landing = 0;  ///< columns of all products, each padded to 4
+  bool lands = false;        ///< of any product
   std::int64_t widest = 0;   ///< columns of the widest product
   std::int64_t products = 0;
-  std::int64_t weights = 0;   ///< elements of all products' weights
+  ChainProduct product[kProducts];  ///< by their numbers
+  std::int64_t inputs = 0;          ///< matrices outside of the slots that move and are read
+  std::int64_t input_columns = 0;   ///< of all of them, each padded to 4
   unsigned cluster = 0;       ///< CUDA: CTAs that share the products; 0: as sizes and device say
   void* workspace = nullptr;  ///< CPU: 64-byte aligned; undefined afterwards
   std::size_t workspace_bytes = 0;  ///< CPU: >= cpu::chain_workspace_bytes(args)
@@ -109,9 +126,11 @@ struct ChainFrame {
 template <class Args, class Real>
 ChainStage<Real> chain_stage(const Args& first, const Args& next, const ChainFrame<Real>& frame);
 
-/// Puts the products' landing places and numbers into a table, and what they need into args.
+/// What stages have to know of each other: numbers and places of products and inputs, and which
+/// stages wait. Of `args` starts, carries and stages are given, and what the table needs is put in.
+/// \throws InvalidArgument where there are more than kProducts products
 template <class Real>
-void arrange_products(ChainStage<Real>* table, ChainArgs<Real>& args);
+void arrange_chain(ChainStage<Real>* table, ChainArgs<Real>& args);
 
 /// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>

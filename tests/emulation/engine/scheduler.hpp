@@ -145,6 +145,7 @@ class Launch {
               std::uintptr_t place);
   std::uintptr_t map_shared(std::uintptr_t address, unsigned rank, std::uintptr_t place);
   /// Faults where [address, address + bytes) is not this CTA's shared memory, or not aligned.
+  bool is_own(std::uintptr_t address) const;
   void require_own(const char* what, std::uintptr_t address, std::size_t bytes,
                    std::uintptr_t place);
   void mbarrier_init(std::uintptr_t address, std::uint32_t arrivals, std::uintptr_t place);

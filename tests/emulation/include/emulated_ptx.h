@@ -6,6 +6,7 @@ namespace seqvae::emulation {
 
 unsigned cluster_rank();
 unsigned cluster_size();
+bool is_in_shared(const void* p);
 std::uintptr_t shared_address(const void* p);
 std::uintptr_t map_shared(std::uintptr_t address, unsigned rank);
 void cluster_barrier();
