@@ -170,6 +170,27 @@ void place_products(ChainStage<Real>* table, ChainArgs<Real>& args) {
   }
 }
 
+/// Numbers what stands elsewhere in the next step, of the stages that run anew then; stores know.
+template <class Real>
+void number_movers(ChainStage<Real>* begin, ChainStage<Real>* end, ChainArgs<Real>& args) {
+  args.movers = 0;
+  for (ChainStage<Real>* stage = begin; stage < end; ++stage) {
+    stage->mover = -1;
+    std::size_t i = 0;
+    with_arguments<Real>(*stage, [&](auto& a) {
+      if constexpr (requires { a.noise; }) {
+        stage->mover = static_cast<std::int32_t>(args.movers++);
+      }
+      for_each_rows(a, [&](auto& rows, std::int64_t) {
+        ChainOperand& operand = stage->operand[i++];
+        const bool moves =
+            operand.is_slot ? operand.column != 0 : rows.data != nullptr && operand.step != 0;
+        operand.mover = moves ? static_cast<std::int32_t>(args.movers++) : -1;
+      });
+    });
+  }
+}
+
 }  // namespace
 
 template <class Real>
@@ -179,7 +200,7 @@ void arrange_chain(ChainStage<Real>* table, ChainArgs<Real>& args) {
   for (std::int64_t i = 0; i < args.starts + args.carries + args.stages; ++i) {
     ChainStage<Real>& stage = table[i];
     const bool in_body = i >= args.starts + args.carries, dense = stage.op == ChainOp::dense;
-    stage.waits = false;
+    stage.waits = false, stage.mover = -1;
     if (i < args.starts || in_body) first.push_back(&stage);
     if (i >= args.starts) others.push_back(&stage);
     require(!dense || in_body, "chain", "op of a stage that starts or carries", "dense",
@@ -201,7 +222,7 @@ void arrange_chain(ChainStage<Real>* table, ChainArgs<Real>& args) {
       for_each_rows(a, [&](auto& rows, std::int64_t width) {
         ChainOperand& operand = stage.operand[o++];
         using Data = std::remove_pointer_t<std::remove_reference_t<decltype(rows.data)>>;
-        operand.input = -1, operand.column = 0;
+        operand.input = operand.mover = -1, operand.column = 0;
         const bool moves = operand.step != 0 && rows.data != nullptr;
         const bool is_addend = dense && o == 2;  // read by who adds it, each its own
         if (!moves || !std::is_const_v<Data> || i < args.starts || is_addend) return;
@@ -223,6 +244,7 @@ void arrange_chain(ChainStage<Real>* table, ChainArgs<Real>& args) {
     });
   };
   while (args.stores < args.stages && is_store(*(end - args.stores - 1))) ++args.stores;
+  number_movers(table + args.starts, end - args.stores, args);
 }
 
 template <class Real>
@@ -246,6 +268,7 @@ void check(const ChainArgs<Real>& a) {
   require(a.products <= a.kProducts, where, "products", a.products,
           fmt::format("<= {}", a.kProducts));
   require_size(a.inputs, where, "inputs");
+  require_size(a.movers, where, "movers");
   require_size(a.input_columns, where, "input_columns");
   require(a.cluster <= 16 && (a.cluster & (a.cluster - 1)) == 0, where, "cluster", a.cluster,
           "0, 1, 2, 4, 8 or 16");

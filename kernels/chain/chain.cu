@@ -52,14 +52,25 @@ struct Input {
   bool is_packed, is_carried, quads;
 };
 
+/// What adds up from step to step: an address, in bytes, or a time.
+struct Mover {
+  unsigned at;  ///< where it stands in shared memory
+  unsigned kind;
+  static constexpr unsigned kOfInput = 1, kOfCarry = 2;
+  std::int64_t a_row, a_step,
+      other;  ///< added a packed row, a step; at every other step, else less
+};
+
 /// Where things stand in a CTA's shared memory, in bytes.
 struct ChainLayout {
-  unsigned table, sources, slots, inputs, landing, biases, partial, received, weights, bytes;
+  unsigned table, sources, movers, products, slots, inputs, landing, biases, partial, received,
+      weights, bytes;
 };
 
 /// What a launch is: rows of a cluster, CTAs of it, products whose weights stay, and the rest.
 struct ChainPlan {
-  int group, ctas, resident;
+  int group, ctas;
+  unsigned staying;  ///< a bit each
   ChainLayout at;
 };
 
@@ -78,6 +89,8 @@ ChainLayout layout_of(const ChainArgs<float>& a, int group) {
   };
   at.table = take((a.starts + a.carries + a.stages) * static_cast<std::int64_t>(sizeof(Stage)));
   at.sources = take(a.inputs * static_cast<std::int64_t>(sizeof(Input)));
+  at.movers = take((a.movers + a.inputs) * static_cast<std::int64_t>(sizeof(Mover)));
+  at.products = take(a.products * static_cast<std::int64_t>(sizeof(ProductShare)));
   at.slots = take(4 * rows_read(group) * a.columns);
   at.inputs = take(2 * 4 * rows_read(group) * a.input_columns);
   at.landing = take(a.lands ? 2 * 4 * group * a.landing : 0);
@@ -145,6 +158,8 @@ class Worker {
     aim(begin_ + 1, next_);
     __syncthreads();
     point_stages();
+    __syncthreads();
+    find_quick();
     if (plan_.ctas > 1) {
       if (thread_ == 0) {
         for (unsigned i = 0; i < 2 * a_.products; ++i) mbarrier_init(received() + 8 * i, 1);
@@ -192,6 +207,10 @@ class Worker {
   /// \{
   __device__ Stage* table() const { return reinterpret_cast<Stage*>(shared_ + plan_.at.table); }
   __device__ Input* sources() const { return reinterpret_cast<Input*>(shared_ + plan_.at.sources); }
+  __device__ Mover* movers() const { return reinterpret_cast<Mover*>(shared_ + plan_.at.movers); }
+  __device__ ProductShare* products() const {
+    return reinterpret_cast<ProductShare*>(shared_ + plan_.at.products);
+  }
   __device__ float* floats(unsigned at) const { return reinterpret_cast<float*>(shared_ + at); }
   __device__ float* slots() const { return floats(plan_.at.slots); }
   __device__ float* inputs() const { return floats(plan_.at.inputs); }
@@ -292,112 +311,145 @@ class Worker {
     cp_async_commit();
   }
 
+  /// This CTA's share of a product.
+  __device__ ProductShare share_of(const Stage& stage) const {
+    const DenseArgs<float>& args = arguments_of<DenseArgs<float>>(stage);
+    const PlainWeights<float>& W = args.W;
+    const int N = static_cast<int>(W.N), K = static_cast<int>(W.K), quads = (N + 3) / 4;
+    ProductShare share{};
+    share.shared = is_shared(N, plan_.ctas);
+    const int ctas = share.shared ? plan_.ctas : 1, rank = share.shared ? this->rank() : 0;
+    share.first = quads * rank / ctas, share.count = quads * (rank + 1) / ctas - share.first;
+    share.by_count = Divisor::of(share.count);
+    const int width = 4 * share.count, first = 4 * share.first;
+    const bool aligned = W.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(W.data) % 16 == 0;
+    const int columns = N - first < width ? N - first : width;
+    if ((plan_.staying >> stage.number & 1) != 0) {
+      float* at = weights();
+      for (int i = 0; i < stage.number; ++i) {
+        const auto [n, k] = a_.product[i];
+        if ((plan_.staying >> i & 1) != 0) at += weight_bytes(n, k, plan_.ctas) / 4;
+      }
+      share.W = {at, width, width, K, false, true, true};
+    } else if (W.transposed) {
+      share.W = {W.data + first, W.stride, columns, K, false, aligned && N % 4 == 0, false};
+    } else {
+      share.W = {W.data + first * W.stride, W.stride, columns, K, true,
+                 aligned && K % 4 == 0,     false};
+    }
+    share.parts = parts_of(share.W, share.count);
+    return share;
+  }
+
   /// Biases, and the CTA's columns of the weights that stay, as [K][columns]; zeros beyond the
   /// last.
-  __device__ void bring_weights() {
-    float* to = weights();
+  __device__ void bring_weights() const {
     for (int i = 0; i < all(); ++i) {
       if (table()[i].op != ChainOp::dense) continue;
       DenseArgs<float>& args = *reinterpret_cast<DenseArgs<float>*>(table()[i].arguments);
+      const ProductShare share = share_of(table()[i]);
+      const PlainWeights<float> W = args.W;
       float* const bias = biases() + table()[i].landing;
-      for (int n = thread_; args.bias != nullptr && n < (args.W.N + 3) / 4 * 4;
+      for (int n = thread_; args.bias != nullptr && n < static_cast<int>(padded(W.N));
            n += kChainThreads) {
-        bias[n] = n < args.W.N ? args.bias[n] : 0.0f;
+        bias[n] = n < W.N ? args.bias[n] : 0.0f;
       }
-      __syncthreads();  // all have read where it was
-      if (thread_ == 0 && args.bias != nullptr) args.bias = bias;
-      if (table()[i].number >= plan_.resident) continue;
-      PlainWeights<float>& W = args.W;
-      const int N = static_cast<int>(W.N), K = static_cast<int>(W.K);
-      const bool shared = is_shared(N, plan_.ctas);
-      const ColumnShare share(N, shared ? rank() : 0, shared ? plan_.ctas : 1);
-      const int width = 4 * share.count, first = 4 * share.first;
       // Eight elements of K by four columns a warp: sectors of lines in, banks apart out.
-      const int lane = thread_ % kWarpSize;
-      for (int q = thread_ / kWarpSize; q < share.count; q += kChainWarps) {
-        const int n = 4 * q + lane / 8;
-        const bool exists = first + n < N;
+      const int lane = thread_ % kWarpSize, width = 4 * share.count;
+      float* const to = const_cast<float*>(share.W.data);
+      for (int q = thread_ / kWarpSize; share.W.stays && q < share.count; q += kChainWarps) {
+        const int n = 4 * q + lane / 8, column = 4 * share.first + n;
         const std::int64_t apart = W.transposed ? W.stride : 1;
-        const float* const from = W.data + (first + n) * (W.transposed ? 1 : W.stride);
-        for (int k = lane % 8; k < K; k += 8) {
-          if (exists) {
+        const float* const from = W.data + column * (W.transposed ? 1 : W.stride);
+        for (int k = lane % 8; k < W.K; k += 8) {
+          if (column < W.N) {
             cp_async4(to + k * width + n, from + k * apart);
           } else {
             to[k * width + n] = 0.0f;
           }
         }
       }
-      __syncthreads();  // all have read W
-      if (thread_ == 0) W.data = to, W.stride = width;
-      to += weight_bytes(N, K, plan_.ctas) / 4;
+      __syncthreads();  // all have read where they were
+      if (thread_ > 0) continue;
+      products()[table()[i].number] = share;
+      if (args.bias != nullptr) args.bias = bias;
     }
     cp_async_commit();
   }
 
-  /// Addresses of all matrices as the first step that runs the stage has them.
+  /// Addresses and times as the first step that runs a stage has them, and how they move.
   __device__ void point_stages() const {
     for (int i = thread_; i < all() * kOperands; i += kChainThreads) {
       Stage& stage = table()[i / kOperands];
-      if (i % kOperands == 0) {
-        const std::int64_t ever = is_carry(i / kOperands) ? 1 : 0;
-        move_time(stage, a_.time * ((begin_ > ever ? begin_ : ever) - ever));
+      const bool carry = is_carry(i / kOperands);
+      const bool later = carry && begin_ == 0;  // it is first run at step 1
+      const unsigned of = carry ? Mover::kOfCarry : 0;
+      if (i % kOperands == 0 && stage.mover >= 0) {
+        std::int64_t& time = time_of(stage);
+        time += a_.time * (begin_ - (carry && begin_ > 0 ? 1 : 0));
+        movers()[stage.mover] = {offset_of(&time), of, 0, a_.time, 0};
       }
       if (i % kOperands >= stage.operands) continue;
       const ChainOperand& operand = stage.operand[i % kOperands];
       Rows<float>& rows = rows_of(stage, i % kOperands);
+      Mover mover{offset_of(&rows.data), of, 0, 0, 0};
       if (operand.is_slot) {
         rows.data = slots() + reinterpret_cast<std::uintptr_t>(rows.data) / sizeof(float);
-        rows.stride = a_.columns;
-        if (is_carry(i / kOperands)) rows.data += operand.column;  // where the step before had it
+        rows.stride = a_.columns, mover.other = 4 * operand.column;
+        if (carry) rows.data += operand.column, mover.other *= -1;  // where the step before had it
       } else if (operand.input >= 0) {
         rows.data = inputs() + operand.column, rows.stride = a_.input_columns;
+        mover.other = 4 * rows_read(plan_.group) * a_.input_columns;
       } else if (rows.data != nullptr) {
-        const bool later = is_carry(i / kOperands) && begin_ == 0;  // it is first run at step 1
         const bool stored = i / kOperands >= all() - stores();
+        (operand.is_packed ? mover.a_row : mover.a_step) =
+            4 * (operand.is_packed ? rows.stride : operand.step);
         rows.data = stored ? rows.data + first_row_ * rows.stride
                            : data_at(rows, operand, i / kOperands, later ? 1 : begin_,
                                      later ? next_ : now_);
       }
+      if (operand.mover >= 0) movers()[operand.mover] = mover;
     }
-  }
-
-  /// All addresses to the next step taken, and inputs to the one after it, whose packed rows begin
-  /// so many on from those of the next.
-  __device__ void move_on(int step, int later) const {
-    const std::int64_t other =
-        (parity_of(step) == 0 ? 1 : -1) * rows_read(plan_.group) * a_.input_columns;
-    const int end = (all() - stores()) * kOperands;  // stores stay where they are
-    for (int i = starts() * kOperands + thread_; i < end; i += kChainThreads) {
-      Stage& stage = table()[i / kOperands];
-      const bool ran = !is_carry(i / kOperands) || step > 0;
-      if (i % kOperands == 0 && ran) move_time(stage, a_.time);
-      if (i % kOperands >= stage.operands) continue;
-      const ChainOperand& operand = stage.operand[i % kOperands];
-      Rows<float>& rows = rows_of(stage, i % kOperands);
-      if (operand.is_slot) {
-        const bool there = (parity_of(step) != 0) != is_carry(i / kOperands);
-        rows.data += there ? -operand.column : operand.column;
-      } else if (operand.input >= 0) {
-        rows.data += other;
-      } else if (operand.is_packed) {
-        rows.data += (next_.first - now_.first) * rows.stride;
-      } else if (ran) {
-        rows.data += operand.step;
-      }
-    }
-    const int inputs = static_cast<int>(a_.inputs);
-    for (int i = kChainThreads - 1 - thread_; i < inputs; i += kChainThreads) {
+    for (int i = thread_; i < a_.inputs; i += kChainThreads) {
       Input& input = sources()[i];
-      input.data += input.is_packed ? std::int64_t{later} * input.stride : input.step;
+      movers()[a_.movers + i] = {offset_of(&input.data), Mover::kOfInput,
+                                 input.is_packed ? 4 * input.stride : 0,
+                                 input.is_packed ? 0 : 4 * input.step, 0};
     }
   }
 
-  __device__ static void move_time(Stage& stage, std::int64_t by) {
-    if (stage.op == ChainOp::gaussian_sample) {
-      reinterpret_cast<GaussianSampleArgs<float>*>(stage.arguments)->noise.layout.t0 += by;
-    } else if (stage.op == ChainOp::gaussian_sample_backward) {
-      reinterpret_cast<GaussianSampleBackwardArgs<float>*>(stage.arguments)->noise.layout.t0 += by;
+  /// Of products of which all is in shared memory, in whole quads.
+  __device__ void find_quick() const {
+    for (int i = thread_; i < all(); i += kChainThreads) {
+      if (table()[i].op != ChainOp::dense) continue;
+      const Rows<const float>& x = arguments_of<DenseArgs<float>>(table()[i]).x;
+      ProductShare& share = products()[table()[i].number];
+      share.quick = share.W.stays && share.W.K % 4 == 0 && x.stride % 4 == 0 &&
+                    is_in_shared(x.data) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0;
     }
+  }
+
+  /// All addresses and times to the next step taken, and inputs to the one after it, whose packed
+  /// rows begin so many on from those of the next.
+  __device__ void move_on(int step, int later) const {
+    const int count = static_cast<int>(a_.movers + a_.inputs);
+    for (int i = thread_; i < count; i += kChainThreads) {
+      const Mover mover = movers()[i];
+      auto& value = *reinterpret_cast<std::int64_t*>(shared_ + mover.at);
+      const int rows = mover.kind == Mover::kOfInput ? later : next_.first - now_.first;
+      const std::int64_t step_on = mover.kind == Mover::kOfCarry && step == 0 ? 0 : mover.a_step;
+      value += rows * mover.a_row + step_on + (parity_of(step) == 0 ? mover.other : -mover.other);
+    }
+  }
+
+  __device__ unsigned offset_of(const void* place) const {
+    return static_cast<unsigned>(static_cast<const unsigned char*>(place) - shared_);
+  }
+  __device__ static std::int64_t& time_of(Stage& stage) {
+    return stage.op == ChainOp::gaussian_sample
+               ? reinterpret_cast<GaussianSampleArgs<float>*>(stage.arguments)->noise.layout.t0
+               : reinterpret_cast<GaussianSampleBackwardArgs<float>*>(stage.arguments)
+                     ->noise.layout.t0;
   }
 
   /// One place for all stages: the code of a stage is long, and is not to be there twice.
@@ -434,13 +486,12 @@ class Worker {
   /// f(row, d) for the quads of all rows; of a stage that leaves the slots for this CTA's share.
   template <class F>
   __device__ __forceinline__ void each_quad(const Stage& stage, F f) const {
-    const unsigned quads = static_cast<unsigned>(stage.D + 3) / 4, all = now_.rows * quads;
-    const unsigned first = stage.leaves ? rank() * kChainThreads : 0;
-    const unsigned apart = stage.leaves ? plan_.ctas * kChainThreads : kChainThreads;
-    for (unsigned i = first + thread_; i < all; i += apart) {
-      const unsigned row =
-          stage.per_row == 0 ? i : static_cast<unsigned>(std::uint64_t{i} * stage.per_row >> 32);
-      f(static_cast<int>(row), static_cast<int>(4 * (i - row * quads)));
+    const int quads = static_cast<int>((stage.D + 3) / 4), all = now_.rows * quads;
+    const int first = stage.leaves ? rank() * kChainThreads : 0;
+    const int apart = stage.leaves ? plan_.ctas * kChainThreads : kChainThreads;
+    for (int i = first + thread_; i < all; i += apart) {
+      const int row = Divisor{stage.per_row}.divide(i);
+      f(row, 4 * (i - row * quads));
     }
   }
 
@@ -468,50 +519,37 @@ class Worker {
   __device__ SharedAddress barrier_of(const Stage& stage, int parity) const {
     return received() + 8u * static_cast<unsigned>(2 * stage.number + parity);
   }
-  __device__ ShareWeights weights_of(const Stage& stage, const PlainWeights<float>& W,
-                                     const ColumnShare& share) const {
-    const int width = 4 * share.count, K = static_cast<int>(W.K);
-    if (stage.number < plan_.resident) return {W.data, W.stride, width, K, false, true, true};
-    const bool aligned = W.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(W.data) % 16 == 0;
-    const int left = static_cast<int>(W.N) - 4 * share.first, N = left < width ? left : width;
-    if (W.transposed) {
-      return {W.data + 4 * share.first, W.stride, N, K, false, aligned && W.N % 4 == 0, false};
-    }
-    return {
-        W.data + 4 * share.first * W.stride, W.stride, N, K, true, aligned && K % 4 == 0, false};
-  }
-
   __device__ void multiply(const Stage& stage, int step) const {
     const DenseArgs<float>& args = arguments_of<DenseArgs<float>>(stage);
-    const bool shared = is_shared(stage.D, plan_.ctas);
-    const ColumnShare share(stage.D, shared ? rank() : 0, shared ? plan_.ctas : 1);
-    const ShareWeights W = weights_of(stage, args.W, share);
-    const ShareRows x{args.x.data, args.x.stride, now_.rows,
-                      args.x.stride % 4 == 0 && W.K % 4 == 0 &&
-                          reinterpret_cast<std::uintptr_t>(args.x.data) % 16 == 0};
-    const int parts = parts_of(W, share.count), parity = parity_of(step);
+    const ProductShare& share = products()[stage.number];
+    const bool shared = share.shared;
+    const int count = share.count, parts = share.parts, parity = parity_of(step);
     const SharedAddress barrier = barrier_of(stage, parity);
     if (shared && thread_ == 0) mbarrier_arm(barrier, 4 * now_.rows * padded(stage.D));
     // Each sum is added up, finished and sent by eight lanes: lane j adds every eighth part from j
     // on, and the eight meet by halves. The first addend is on its way during the product.
-    const int all = now_.rows * share.count, j = thread_ % 8, mine = thread_ / 8;
+    const int all = now_.rows * count, j = thread_ % 8, mine = thread_ / 8;
     const auto addend_of = [&](int i) {
-      const int row = i / share.count, q = share.first + i - row * share.count;
+      const int row = share.by_count.divide(i), q = share.first + i - row * count;
       return load_quad(args.addend[row], 4 * q, stage.D, stage.wide);
     };
     float4 addend = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (args.addend && mine < all) addend = addend_of(mine);
-    const int R = multiply_share(W, x, share.count, parts, partial());
+    const ShareRows x{args.x.data, args.x.stride, now_.rows,
+                      share.quick || (args.x.stride % 4 == 0 && share.W.K % 4 == 0 &&
+                                      reinterpret_cast<std::uintptr_t>(args.x.data) % 16 == 0)};
+    const int R = multiply_share(share, x, partial());
     __syncthreads();
     float* const to =
         stage.lands ? landing() + parity * plan_.group * a_.landing + stage.landing : args.y.data;
     const int to_stride = static_cast<int>(stage.lands ? a_.landing : args.y.stride);
     for (int i = mine; i - thread_ % kWarpSize / 8 < all; i += kChainThreads / 8) {
-      const int row = i / share.count, q = i - row * share.count;
+      const int row = share.by_count.divide(i), q = i - row * count;
       float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      for (int part = j; i < all && part < parts; part += 8) {
-        sum = plus4(sum, *reinterpret_cast<const float4*>(
-                             partial() + ((part * R + row) * share.count + q) * 4));
+#pragma unroll 4
+      for (int part = j; part < (i < all ? parts : 0); part += 8) {
+        sum = plus4(
+            sum, *reinterpret_cast<const float4*>(partial() + ((part * R + row) * count + q) * 4));
       }
 #pragma unroll
       for (int apart = 1; apart < 8; apart *= 2) {
@@ -533,7 +571,7 @@ class Worker {
       const uint4 words = make_uint4(__float_as_uint(sum.x), __float_as_uint(sum.y),
                                      __float_as_uint(sum.z), __float_as_uint(sum.w));
       for (int c = j; c < plan_.ctas; c += 8) {
-        const unsigned cta = static_cast<unsigned>((rank() + c) % plan_.ctas);
+        const unsigned cta = static_cast<unsigned>((rank() + c) & (plan_.ctas - 1));
         st_async(map_shared(own, cta), words, map_shared(barrier, cta));
       }
     }
@@ -622,8 +660,8 @@ double cycles_of(const ChainArgs<float>& a, const ChainPlan& plan) {
   for (std::int64_t i = 0; i < a.products; ++i) {
     const auto [N, K] = a.product[i];
     const double bytes = weight_bytes(N, K, plan.ctas);
-    const double read =
-        i < plan.resident ? bytes * (1 + rows / 4) / kSharedBytes : bytes / kStreamedBytes;
+    const double read = (plan.staying >> i & 1) != 0 ? bytes * (1 + rows / 4) / kSharedBytes
+                                                     : bytes / kStreamedBytes;
     cycles += kOfAProduct + std::max(read, bytes / 4 * rows / kMultiplyAdds);
     if (is_shared(N, plan.ctas)) cycles += kOfAnExchange + kOfAnotherCta * plan.ctas;
   }
@@ -641,11 +679,10 @@ bool plan_chain(const ChainArgs<float>& a, ChainPlan& best) {
     for (int group = 1; group <= kChainRows; ++group) {
       ChainPlan plan{group, ctas, 0, layout_of(a, group)};
       if (plan.at.bytes > most) break;
-      for (; plan.resident < a.products; ++plan.resident) {
-        const auto [N, K] = a.product[plan.resident];
-        const unsigned bytes = plan.at.bytes + weight_bytes(N, K, ctas);
-        if (bytes > most) break;
-        plan.at.bytes = bytes;
+      for (std::int64_t i = 0; i < a.products; ++i) {
+        const unsigned bytes = weight_bytes(a.product[i].N, a.product[i].K, ctas);
+        if (plan.at.bytes + bytes > most) continue;
+        plan.at.bytes += bytes, plan.staying |= 1u << i;
       }
       const std::int64_t clusters = (a.rows + group - 1) / group;
       const int side_by_side = ctas == 1 ? device_limit(cudaDevAttrMultiProcessorCount)

@@ -19,13 +19,14 @@ namespace seqvae::cuda {
 constexpr int kChainThreads = 512, kChainWarps = kChainThreads / kWarpSize;
 constexpr int kChainRows = 8;  // of a CTA, at most
 
-/// The quads of columns that CTA `rank` of `ctas` has of N columns.
-struct ColumnShare {
-  int first, count;
-  __device__ ColumnShare(std::int64_t N, int rank, int ctas) {
-    const int quads = static_cast<int>((N + 3) / 4);
-    first = quads * rank / ctas;
-    count = quads * (rank + 1) / ctas - first;
+/// Division by a number that is known long before: i / n for i n < 2^32.
+struct Divisor {
+  unsigned over;  ///< 2^32 / n, rounded up; 0 for n = 1
+  static __device__ Divisor of(int n) {
+    return {n > 1 ? 0xffffffffu / static_cast<unsigned>(n) + 1 : 0};
+  }
+  __device__ __forceinline__ int divide(int i) const {
+    return over == 0 ? i : static_cast<int>(static_cast<std::uint64_t>(i) * over >> 32);
   }
 };
 
@@ -52,6 +53,15 @@ struct ShareWeights {
   bool stays;       ///< in shared memory, [K][columns], padded to quads
 };
 
+/// A CTA's share of a product: `count` quads of columns from the `first` on, K cut into parts.
+struct ProductShare {
+  ShareWeights W;
+  int first, count, parts;
+  Divisor by_count;
+  bool shared;  ///< others have the other columns; else all are everyone's own
+  bool quick;   ///< multiply_staying can do it
+};
+
 /// The product's other side: rows of K elements.
 struct ShareRows {
   const float* data;
@@ -74,19 +84,20 @@ __device__ __forceinline__ int parts_of(const ShareWeights& W, int count) {
 /// Weights and rows both in shared memory, whole quads of K. There are R rows to be read, though
 /// those beyond x.rows may hold anything.
 template <int R>
-__device__ __forceinline__ void multiply_staying(const ShareWeights& W, const ShareRows& x,
-                                                 int count, int parts, float* partial) {
-  const int thread = static_cast<int>(threadIdx.x), part = thread / count;
+__device__ __forceinline__ void multiply_staying(const ProductShare& share, const ShareRows& x,
+                                                 float* partial) {
+  const int count = share.count, parts = share.parts, thread = static_cast<int>(threadIdx.x);
+  const int part = share.by_count.divide(thread), K = share.W.K;
   if (part >= parts) return;
   const unsigned stride = 16 * static_cast<unsigned>(count);  // bytes
   const unsigned x_stride = 4 * static_cast<unsigned>(x.stride);
-  const SharedAddress W_at = shared_address(W.data), x_at = shared_address(x.data);
+  const SharedAddress W_at = shared_address(share.W.data), x_at = shared_address(x.data);
   for (int q = thread - part * count; q < count; q += kChainThreads) {
     float4 sums[R] = {};
     SharedAddress w_at = W_at + 4 * static_cast<unsigned>(part) * stride + 16 * q;
     SharedAddress v_at = x_at + 16 * part;
 #pragma unroll(R > 4 ? 1 : 2)
-    for (int k = 4 * part; k < W.K; k += 4 * parts) {
+    for (int k = 4 * part; k < K; k += 4 * parts) {
       float4 w[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) w[j] = load_shared4(w_at + j * stride);
@@ -109,9 +120,11 @@ __device__ __forceinline__ void multiply_staying(const ShareWeights& W, const Sh
 }
 
 template <int R>
-__device__ __forceinline__ void multiply_by_quads(const ShareWeights& W, const ShareRows& x,
-                                                  int count, int parts, float* partial) {
-  const int thread = static_cast<int>(threadIdx.x), part = thread / count;
+__device__ __forceinline__ void multiply_by_quads(const ProductShare& share, const ShareRows& x,
+                                                  float* partial) {
+  const ShareWeights& W = share.W;
+  const int count = share.count, parts = share.parts, thread = static_cast<int>(threadIdx.x);
+  const int part = share.by_count.divide(thread);
   if (part >= parts) return;
   for (int q = thread - part * count; q < count; q += kChainThreads) {
     float4 sums[R] = {};
@@ -156,8 +169,9 @@ __device__ __forceinline__ float sum_by_halves(float (&v)[kWarpSize], int lane) 
 }
 
 template <int R>
-__device__ __forceinline__ void multiply_by_columns(const ShareWeights& W, const ShareRows& x,
-                                                    int count, float* partial) {
+__device__ __forceinline__ void multiply_by_columns(const ProductShare& share, const ShareRows& x,
+                                                    float* partial) {
+  const ShareWeights& W = share.W;
   constexpr int C = kWarpSize / R;  // columns of a warp's turn: a sum a lane
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const bool wide = W.quads && x.quads;
@@ -182,51 +196,51 @@ __device__ __forceinline__ void multiply_by_columns(const ShareWeights& W, const
     }
     const float sum = sum_by_halves(sums, lane);
     const int column = n + lane % C;
-    if (column < 4 * count) partial[lane / C * 4 * count + column] = sum;
+    if (column < 4 * share.count) partial[lane / C * 4 * share.count + column] = sum;
   }
 }
 
 template <int R>
-__device__ __forceinline__ int multiply_anywhere(const ShareWeights& W, const ShareRows& x,
-                                                 int count, int parts, float* partial) {
-  if (W.by_columns) {
-    multiply_by_columns<R>(W, x, count, partial);
+__device__ __forceinline__ int multiply_anywhere(const ProductShare& share, const ShareRows& x,
+                                                 float* partial) {
+  if (share.W.by_columns) {
+    multiply_by_columns<R>(share, x, partial);
   } else {
-    multiply_by_quads<R>(W, x, count, parts, partial);
+    multiply_by_quads<R>(share, x, partial);
   }
   return R;
 }
 
 /// Partial sums of a product; as many rows of them as are returned, of which those beyond x's are
 /// to be left alone.
-__device__ __forceinline__ int multiply_share(const ShareWeights& W, const ShareRows& x, int count,
-                                              int parts, float* partial) {
-  if (W.stays && x.quads && is_in_shared(x.data)) {
+__device__ __forceinline__ int multiply_share(const ProductShare& share, const ShareRows& x,
+                                              float* partial) {
+  if (share.quick) {
     switch (x.rows) {
       case 1:
-        multiply_staying<1>(W, x, count, parts, partial);
+        multiply_staying<1>(share, x, partial);
         return 1;
       case 2:
-        multiply_staying<2>(W, x, count, parts, partial);
+        multiply_staying<2>(share, x, partial);
         return 2;
       case 3:
-        multiply_staying<3>(W, x, count, parts, partial);
+        multiply_staying<3>(share, x, partial);
         return 3;
       case 4:
-        multiply_staying<4>(W, x, count, parts, partial);
+        multiply_staying<4>(share, x, partial);
         return 4;
       case 5:
       case 6:
-        multiply_staying<6>(W, x, count, parts, partial);
+        multiply_staying<6>(share, x, partial);
         return 6;
       default:
-        multiply_staying<8>(W, x, count, parts, partial);
+        multiply_staying<8>(share, x, partial);
         return 8;
     }
   }
-  if (x.rows > 4) return multiply_anywhere<8>(W, x, count, parts, partial);
-  if (x.rows > 2) return multiply_anywhere<4>(W, x, count, parts, partial);
-  return multiply_anywhere<2>(W, x, count, parts, partial);
+  if (x.rows > 4) return multiply_anywhere<8>(share, x, partial);
+  if (x.rows > 2) return multiply_anywhere<4>(share, x, partial);
+  return multiply_anywhere<2>(share, x, partial);
 }
 
 }  // namespace seqvae::cuda

@@ -54,6 +54,7 @@ struct ChainOperand {
   std::int32_t input = -1;  ///< brought in before its step: its number among those, else -1
   std::int32_t column = 0;  ///< an input: where it begins among the columns of all inputs; a slot:
                             ///<   how far off it is at every other step
+  std::int32_t mover = -1;  ///< stands elsewhere in the next step: its number among those, else -1
 };
 
 template <class Real>
@@ -64,6 +65,7 @@ struct ChainStage {
   std::int64_t D = 0;         ///< columns, or units of a cell
   std::int32_t landing = 0;   ///< dense: where its columns begin among those of all products
   std::int32_t number = 0;    ///< dense: among the products
+  std::int32_t mover = -1;    ///< a draw's time: its number among the movers, else -1
   bool wide = false;          ///< four components at a time, at 16-byte addresses
   bool leaves = false;        ///< writes outside of the slots
   bool lands = false;         ///< dense: its sums may not be sent to where they belong
@@ -100,7 +102,8 @@ struct ChainArgs {
   std::int64_t products = 0;
   ChainProduct product[kProducts];  ///< by their numbers
   std::int64_t inputs = 0;          ///< matrices outside of the slots that move and are read
-  std::int64_t input_columns = 0;   ///< of all of them, each padded to 4
+  std::int64_t movers = 0;
+  std::int64_t input_columns = 0;  ///< of all of them, each padded to 4
   unsigned cluster = 0;       ///< CUDA: CTAs that share the products; 0: as sizes and device say
   void* workspace = nullptr;  ///< CPU: 64-byte aligned; undefined afterwards
   std::size_t workspace_bytes = 0;  ///< CPU: >= cpu::chain_workspace_bytes(args)
