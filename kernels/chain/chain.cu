@@ -291,11 +291,12 @@ class Worker {
     }
   }
 
-  /// What the stages of a step to come read from outside, a warp a row of a matrix.
+  /// What the stages of a step to come read from outside, a warp a row of a matrix, the last warps
+  /// first, as the others send.
   __device__ void ask_for_inputs(int step, int rows) const {
     const int lane = thread_ % kWarpSize, count = static_cast<int>(a_.inputs);
     float* const to = inputs() + parity_of(step) * rows_read(plan_.group) * a_.input_columns;
-    for (int i = thread_ / kWarpSize, row = 0; row < rows; i += kChainWarps) {
+    for (int i = kChainWarps - 1 - thread_ / kWarpSize, row = 0; row < rows; i += kChainWarps) {
       while (i >= count && row < rows) i -= count, ++row;
       if (row >= rows) break;
       const Input input = sources()[i];
