@@ -89,7 +89,7 @@ void gru_backward(const GruBackwardArgs<float>& a, Stream stream) {
       gru_backward_by_steps(loop, workspace.grad_q, workspace.carry, stream);
     }
   }
-  if (a.layout.offsets != nullptr && a.layout.capacity > 0) {
+  if (a.layout.offsets != nullptr) {
     const int lanes = lanes_for(H);
     launch(clear_spare_rows, row_shape(rows, lanes), stream, a.layout.offsets + a.layout.T, rows, H,
            lanes, H % 4 == 0, reserve.gates, reserve.q_n, workspace.h_previous);

@@ -1,5 +1,7 @@
 // The GRU and the LSTM on CUDA against their CPU twins, forward and backward: step by step in
 // float, and in a cluster's one kernel with weights in bfloat16.
+#include <numeric>
+
 #include <fmt/format.h>
 
 #include "tests/kernels/cuda_parity.hpp"
@@ -18,6 +20,9 @@ struct Case {
   std::vector<std::int32_t> offsets = {};  ///< set: packed
   bool starts = true;                      ///< h0 is given, and c0
   std::int64_t spare = 0;                  ///< packed: rows past the last
+  bool says_capacity = true;               ///< packed; else they are T B
+  std::string_view without = {};           ///< the optional piece that CUDA is not given
+  std::string_view zero = {};              ///< the input that is zeros
   std::int64_t used() const { return offsets.empty() ? shape.T * shape.B : offsets.back(); }
   std::int64_t rows() const { return used() + spare; }
   /// What a call promises of a value of each row: nothing of spare ones.
@@ -47,7 +52,32 @@ RecurrenceProblem<Real, kLstm> problem_of(const Case& c) {
   problem.offsets = c.offsets;
   if (!c.starts) problem.h0.clear(), problem.c0.clear();
   std::fill(problem.grad_h.end() - c.spare * c.shape.H, problem.grad_h.end(), std::nanf(""));
+  const auto change = [&](std::string_view name, std::vector<Real>& values) {
+    if (name == c.zero) std::fill(values.begin(), values.end(), Real(0));
+    if (name == c.without) values.clear();
+  };
+  change("h0", problem.h0), change("c0", problem.c0);
+  change("bias_ih", problem.bias_ih), change("bias_hh", problem.bias_hh);
+  change("grad_h", problem.grad_h), change("grad_h_final", problem.grad_h_final);
+  change("grad_c_final", problem.grad_c_final);
   return problem;
+}
+
+/// Takes the results of that name from a call; "grad_bias_", "grad_weight_": of both.
+template <class Args>
+void leave_out(std::string_view name, Args& a) {
+  const auto take = [&](std::string_view result, auto& at) {
+    if (result == name || (name.ends_with('_') && result.starts_with(name))) at = {};
+  };
+  if constexpr (requires { a.grad_x; }) {
+    take("grad_x", a.grad_x), take("grad_h0", a.grad_h0);
+    take("grad_weight_ih", a.grad_weight_ih), take("grad_weight_hh", a.grad_weight_hh);
+    take("grad_bias_ih", a.grad_bias_ih), take("grad_bias_hh", a.grad_bias_hh);
+  } else {
+    take("h_final", a.h_final);
+  }
+  if constexpr (requires { a.grad_c0; }) take("grad_c0", a.grad_c0);
+  if constexpr (requires { a.c_final; }) take("c_final", a.c_final);
 }
 
 /// Device memory that starts as one number.
@@ -77,6 +107,16 @@ void run(const LstmArgs<float>& a, Stream stream) { cuda::lstm(a, stream); }
 void run(const GruBackwardArgs<float>& a, Stream stream) { cuda::gru_backward(a, stream); }
 void run(const LstmBackwardArgs<float>& a, Stream stream) { cuda::lstm_backward(a, stream); }
 
+/// Lengths and offsets that a graph may be recorded with, other than those of its replay.
+std::vector<std::int32_t> other_lengths(std::vector<std::int32_t> lengths) {
+  std::reverse(lengths.begin(), lengths.end());
+  return lengths;
+}
+std::vector<std::int32_t> other_offsets(std::vector<std::int32_t> offsets) {
+  std::iota(offsets.begin(), offsets.end(), 0);  // one sequence in each step
+  return offsets;
+}
+
 /// \p add_to: not NaN: what the gradients are added to.
 template <bool kLstm>
 Results on_cuda(const Case& c, Precision precision, How how = How::direct,
@@ -87,7 +127,9 @@ Results on_cuda(const Case& c, Precision precision, How how = How::direct,
   const auto D = static_cast<std::size_t>(s.D), H = static_cast<std::size_t>(s.H);
   const auto R = static_cast<std::size_t>(p.R), B = static_cast<std::size_t>(s.B);
   const auto G = static_cast<std::size_t>(p.G);
-  const DeviceArray<std::int32_t> lengths(s.lengths), offsets(c.offsets);
+  const bool direct = how == How::direct;
+  const DeviceArray<std::int32_t> lengths(direct ? s.lengths : other_lengths(s.lengths));
+  const DeviceArray<std::int32_t> offsets(direct ? c.offsets : other_offsets(c.offsets));
   const DeviceArray<std::uint8_t> reset(s.reset);
   const DeviceArray<float> x(p.x), weight_ih(p.weight_ih), weight_hh(p.weight_hh);
   const DeviceArray<float> bias_ih(p.bias_ih), bias_hh(p.bias_hh), h0(p.h0), c0(p.c0);
@@ -99,7 +141,8 @@ Results on_cuda(const Case& c, Precision precision, How how = How::direct,
   const Output grad_bias_ih(G, add_to), grad_bias_hh(G, add_to);
 
   const auto set_common = [&](auto& a) {
-    a.layout.T = s.T, a.layout.B = s.B, a.layout.capacity = c.offsets.empty() ? 0 : p.R;
+    a.layout.T = s.T, a.layout.B = s.B;
+    a.layout.capacity = c.offsets.empty() || !c.says_capacity ? 0 : p.R;
     a.layout.lengths = lengths.data(), a.layout.offsets = offsets.data();
     a.D = s.D, a.H = s.H, a.reverse = s.reverse, a.precision = precision;
     a.x = {x.data(), s.D}, a.h0 = {h0.data(), s.H};
@@ -112,15 +155,18 @@ Results on_cuda(const Case& c, Precision precision, How how = How::direct,
   forward.bias_ih = bias_ih.data(), forward.bias_hh = bias_hh.data();
   forward.h_final = {h_final.data(), s.H};
   if constexpr (kLstm) forward.c_final = {c_final.data(), s.H};
+  leave_out(c.without, forward);
+  const bool goes_back = c.without != "reserve";
   const DeviceArray<float> reserve(reserve_bytes(forward) / sizeof(float));
-  forward.reserve = reserve.data(), forward.reserve_bytes = reserve_bytes(forward);
+  forward.reserve = goes_back ? reserve.data() : nullptr;
+  forward.reserve_bytes = reserve_bytes(forward);
   const DeviceArray<float> workspace(workspace_bytes(forward) / sizeof(float));
   forward.workspace = workspace.data(), forward.workspace_bytes = workspace_bytes(forward);
 
   typename CellProblem::BackwardArgs backward;
   set_common(backward);
   backward.accumulate_inputs = backward.accumulate_weights = !std::isnan(add_to);
-  backward.reserve = reserve.data(), backward.reserve_bytes = forward.reserve_bytes;
+  backward.reserve = reserve.data(), backward.reserve_bytes = reserve_bytes(forward);
   backward.grad_h = {grad_h.data(), s.H}, backward.grad_h_final = {grad_h_final.data(), s.H};
   backward.grad_x = {grad_x.data(), s.D}, backward.grad_h0 = {grad_h0.data(), s.H};
   if constexpr (kLstm) {
@@ -129,12 +175,16 @@ Results on_cuda(const Case& c, Precision precision, How how = How::direct,
   backward.grad_weight_ih = grad_weight_ih.data();
   backward.grad_weight_hh = grad_weight_hh.data();
   backward.grad_bias_ih = grad_bias_ih.data(), backward.grad_bias_hh = grad_bias_hh.data();
+  leave_out(c.without, backward);
   const std::size_t more = workspace_bytes(backward);
   const DeviceArray<float> backward_workspace(more / sizeof(float));
   backward.workspace = backward_workspace.data(), backward.workspace_bytes = more;
 
-  const auto enqueue = [&](Stream stream) { run(forward, stream), run(backward, stream); };
-  if (how == How::direct) {
+  const auto enqueue = [&](Stream stream) {
+    run(forward, stream);
+    if (goes_back) run(backward, stream);
+  };
+  if (direct) {
     enqueue(Stream());
     cuda::synchronize(Stream());
   } else {
@@ -142,6 +192,8 @@ Results on_cuda(const Case& c, Precision precision, How how = How::direct,
     enqueue(stream);  // finds the products' algorithms
     {
       cuda::Graph graph(stream, enqueue);
+      cuda::copy(lengths.data(), s.lengths.data(), 4 * s.lengths.size(), stream);
+      cuda::copy(offsets.data(), c.offsets.data(), 4 * c.offsets.size(), stream);
       graph.replay();
       cuda::synchronize(stream);
     }
@@ -212,7 +264,7 @@ void expect_float_errs_at_most_twice_as_much(const Case& c) {
   const Results again = on_cuda<kLstm>(c, Precision::float32, How::captured);
   for (std::size_t i = 0; i < expected.size(); ++i) {
     EXPECT_TRUE(same_bits(again[i].second, actual[i].second))
-        << expected[i].first << " from a graph";
+        << expected[i].first << " from a graph of other lengths";
   }
 }
 
@@ -325,12 +377,51 @@ TEST(CudaLstmGradients, AreAddedWhereAsked) {
 
 template <bool kLstm>
 void expect_spare_rows_change_nothing() {
-  const Case c{{3, 4, 5, 20}, {0, 4, 7, 8}, true, 5};
-  expect_float_errs_at_most_twice_as_much<kLstm>(c);
-  expect_near_rounded<kLstm>(c, on_cuda<kLstm>(c, Precision::bfloat16));
+  for (const bool says_capacity : {true, false}) {
+    Case c{{3, 4, 5, 20}, {0, 4, 7, 8}, true, says_capacity ? 5 : 4};
+    c.says_capacity = says_capacity;
+    expect_float_errs_at_most_twice_as_much<kLstm>(c);
+    expect_near_rounded<kLstm>(c, on_cuda<kLstm>(c, Precision::bfloat16));
+  }
 }
 TEST(CudaGruRows, MayBeMoreThanThePackedStepsHave) { expect_spare_rows_change_nothing<false>(); }
 TEST(CudaLstmRows, MayBeMoreThanThePackedStepsHave) { expect_spare_rows_change_nothing<true>(); }
+
+/// What is not given counts as zeros, or is not written, and nothing else changes: but for
+/// roundings, where a product without a bias is another algorithm's.
+template <bool kLstm>
+void expect_pieces_are_optional(Precision precision) {
+  for (const std::string_view piece :
+       {"h0", "bias_ih", "bias_hh", "grad_h", "grad_h_final", "c0", "grad_c_final", "reserve",
+        "h_final", "c_final", "grad_x", "grad_h0", "grad_c0", "grad_weight_ih", "grad_weight_hh",
+        "grad_weight_", "grad_bias_ih", "grad_bias_hh", "grad_bias_"}) {
+    SCOPED_TRACE(piece);
+    Case c{{3, 3, 5, 17, {3, 2, 0}}};
+    c.zero = piece;
+    const Results whole = on_cuda<kLstm>(c, precision);
+    std::swap(c.zero, c.without);
+    const Results part = on_cuda<kLstm>(c, precision);
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      const std::string_view name = whole[i].first;
+      const bool left_out = name == piece || (piece.ends_with('_') && name.starts_with(piece)) ||
+                            (piece == "reserve" && name.starts_with("grad_"));
+      if (left_out) {
+        const Values nothing(whole[i].second.size(), std::nanf(""));
+        EXPECT_TRUE(same_bits(part[i].second, nothing)) << name << " was written";
+      } else {
+        EXPECT_LE(distance(part[i].second, whole[i].second), 1e-3) << name;
+      }
+    }
+  }
+}
+TEST(CudaGruPieces, AreOptional) {
+  expect_pieces_are_optional<false>(Precision::float32);
+  expect_pieces_are_optional<false>(Precision::bfloat16);
+}
+TEST(CudaLstmPieces, AreOptional) {
+  expect_pieces_are_optional<true>(Precision::float32);
+  expect_pieces_are_optional<true>(Precision::bfloat16);
+}
 
 }  // namespace
 }  // namespace seqvae::test

@@ -2,6 +2,7 @@
 // twice as much as the plain float loop; a row's bits hang on neither its place, its stride, its
 // alignment, the schedule nor a captured graph; nothing is read or written outside the rows.
 #include "hwy/targets.h"
+#include "seqvae/core/error.hpp"
 #include "seqvae/kernels/likelihood.hpp"
 #include "tests/kernels/cuda_parity.hpp"
 #include "tests/kernels/row_contracts.hpp"
@@ -37,6 +38,7 @@ struct CudaRun {
   How how = How::direct;
   std::size_t shared = ~std::size_t{0};          ///< the input whose first row serves for all
   std::size_t over = ~std::size_t{0}, from = 0;  ///< the input that output `from` stands upon
+  std::size_t without = ~std::size_t{0};         ///< the output that is not asked for
 };
 
 std::vector<Matrix<float>> on_cuda(const Contract& contract, const Given& given, CudaRun how = {}) {
@@ -55,6 +57,7 @@ std::vector<Matrix<float>> on_cuda(const Contract& contract, const Given& given,
   for (const DeviceMatrix& m : in) from.push_back(m.view());
   for (const DeviceMatrix& m : out) to.push_back(m.view());
   if (how.over < in.size()) to[how.from] = in[how.over].view();
+  if (how.without < to.size()) to[how.without] = {};
 
   const RowNoise noise(given.rows);
   const DeviceArray<std::uint32_t> ids(noise.sequence_id);
@@ -199,6 +202,24 @@ TEST_P(CudaRowContract, MayWriteOverAnInputOfTheSameWidth) {
   }
 }
 
+TEST_P(CudaRowContract, MakesTheOthersWhereAnOptionalOutputIsNotAskedFor) {
+  const Given given(contract(), 3, 37);
+  const auto expected = on_cuda(contract(), given);
+  for (std::size_t left_out = 0; left_out < expected.size(); ++left_out) {
+    CudaRun how;
+    how.without = left_out;
+    std::vector<Matrix<float>> actual;
+    try {
+      actual = on_cuda(contract(), given, how);
+    } catch (const InvalidArgument&) {  // it is not optional
+      continue;
+    }
+    for (std::size_t o = 0; o < expected.size(); ++o) {
+      if (o != left_out) test::expect_same_bits(actual[o], expected[o], "one output not asked for");
+    }
+  }
+}
+
 TEST_P(CudaRowContract, HasNothingToDoWithoutRowsOrColumns) {
   on_cuda(contract(), Given(contract(), 0, 5));
   const auto sums = on_cuda(contract(), Given(contract(), 2, 0));
@@ -206,6 +227,27 @@ TEST_P(CudaRowContract, HasNothingToDoWithoutRowsOrColumns) {
     if (contract().outputs[i] != 0) continue;
     EXPECT_EQ(sums[i](0, 0), 0) << "an empty sum";
     EXPECT_EQ(sums[i](1, 0), 0) << "an empty sum";
+  }
+}
+
+// The points at which a function of one component has a kink, and its gradient a step.
+TEST(CudaRowContractKinks, BelongToTheSideThatTheEquationsSay) {
+  constexpr float kKinks[] = {0, -0.5f, 0.75f, -15, 15, -20};
+  for (const Contract& contract : row_contracts()) {
+    const Input& first = contract.inputs[0];
+    const bool real = first.values == Values::normal || first.values == Values::wide;
+    if (!real || contract.inputs.size() > 2 || contract.outputs != std::vector{1}) continue;
+    Given given(contract, 6, 9);
+    given.inputs[0].fill([&](auto r, auto d) { return kKinks[(r + d) % std::ssize(kKinks)]; });
+    const auto oracle = on_cpu<double>(contract, given);
+    const auto actual = on_cuda(contract, given);
+    for (std::int64_t r = 0; r < given.rows; ++r) {
+      for (std::int64_t d = 0; d < oracle[0].D(); ++d) {
+        const double expected = oracle[0](r, d);
+        EXPECT_NEAR(actual[0](r, d), expected, 1e-5 * std::max(1.0, std::abs(expected)))
+            << contract.name << " at " << given.inputs[0](r, d);
+      }
+    }
   }
 }
 
