@@ -137,6 +137,7 @@ class Worker {
   __device__ SharedAddress barrier_of(const Stage& stage, int parity) const {
     return at_.received() + 8u * static_cast<unsigned>(2 * stage.number + parity);
   }
+
   __device__ void multiply(const Stage& stage, int step) const {
     const DenseArgs<float>& args = arguments_of<DenseArgs<float>>(stage);
     const ProductShare& share = at_.products()[stage.number];
@@ -194,8 +195,9 @@ class Worker {
         st_async(map_shared(own, cta), words, map_shared(barrier, cta));
       }
     }
-    if (stage.number == 0)
-      at_.ask_for_inputs(step + 1, at_.next().rows);  // while the sums are on their way
+    if (stage.number == 0) {  // while the sums are on their way
+      at_.ask_for_inputs(step + 1, at_.next().rows);
+    }
     if (!shared) {
       __syncthreads();
     } else {

@@ -31,11 +31,11 @@ struct ChainInput {
 
 /// What adds up from step to step: an address, in bytes, or a time.
 struct ChainMover {
-  unsigned at;  ///< where it stands in shared memory
-  unsigned kind;
+  unsigned at;    ///< where it stands in shared memory
+  unsigned kind;  ///< of these, or neither
   static constexpr unsigned kOfInput = 1, kOfCarry = 2;
-  std::int64_t a_row, a_step,
-      other;  ///< added a packed row, a step; at every other step, else less
+  std::int64_t a_row, a_step;  ///< added a packed row, a step
+  std::int64_t other;          ///< added at every other step, and taken away at those between
 };
 
 /// Where things stand in a CTA's shared memory, in bytes.

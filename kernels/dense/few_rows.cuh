@@ -3,11 +3,14 @@
 // A block is 16 columns, 256 threads: 8 pairs of columns by R groups of rows by S slices of K, with
 // R the power of two at or above M / 4 and R S = 32. A thread adds 4 rows by 2 columns over its
 // slice, four elements of K at a time; the slices' sums meet in shared memory in their order. x
-// comes by chunks of 256 elements of K into shared memory.
+// comes by chunks of up to 256 elements of K into shared memory. Where N has too few blocks for the
+// device, a cluster of them splits K: each sends its sums to the first, which adds them in order.
 // Floor: W once from memory or L2, 4 N K bytes; 2 M N K flop.
 // Hazards: rows of a group lie R apart, so that neighbouring groups read neighbouring banks; a
-// chunk is overwritten only after all have read it.
+// chunk is overwritten only after all have read it. The first block of a cluster waits for all that
+// is sent to it before it ends.
 #pragma once
+#include "kernels/common/cluster.cuh"
 #include "kernels/common/functions.cuh"
 #include "kernels/common/launch.cuh"
 #include "kernels/common/load_store.cuh"
@@ -24,9 +27,19 @@ constexpr int kGroupsBySlices = kThreads / kPairs;
 constexpr int kStride = kChunk + 4;
 
 struct Shared {
-  float partial[kGroupsBySlices * kRows * kColumns];  // [slice][row][column]
-  float x[1];                                         // [rows][kStride], as many as there are
+  alignas(16) float partial[kGroupsBySlices * kRows * kColumns];  // [slice][row][column]
+  std::uint64_t received[2];  // the first is the mbarrier of what other blocks send
+  float x[4];                 // [rows][kStride], as many as there are; then what was sent
 };
+
+/// How K is cut: among the blocks of a cluster, and into chunks of a block.
+struct Cut {
+  int blocks, of_block, chunk;
+};
+
+__device__ __forceinline__ float4 plus(float4 a, float4 b) {
+  return map4([](float x, float y) { return x + y; }, a, b);
+}
 
 /// Elements k .. k + 3 of the two columns of W.
 template <bool kTransposed>
@@ -57,22 +70,37 @@ __device__ __forceinline__ void load_weights(float (&w)[2][4], const PlainWeight
 
 template <bool kTransposed>
 __global__ void __launch_bounds__(kThreads)
-    multiply(const __grid_constant__ DenseArgs<float> a, int groups, bool wide_x, bool wide_W) {
+    multiply(const __grid_constant__ DenseArgs<float> a, int groups, Cut cut, bool wide_x,
+             bool wide_W) {
   Shared& shared = shared_storage<Shared>();
   float* const x = shared.x;
   const int thread = static_cast<int>(threadIdx.x), M = static_cast<int>(a.M);
   const int pair = thread % kPairs, group = thread / kPairs % groups;
   const int slice = thread / kPairs / groups, slices = kGroupsBySlices / groups;
-  const std::int64_t first = std::int64_t{blockIdx.x} * kColumns, n = first + 2 * pair;
-  const std::int64_t K = a.W.K;
-  const int length = kChunk / slices, begin = slice * length;
+  const int rank = cut.blocks > 1 ? static_cast<int>(cluster_rank()) : 0;
+  const std::int64_t first = std::int64_t{blockIdx.x} / cut.blocks * kColumns, n = first + 2 * pair;
+  const std::int64_t from = std::int64_t{rank} * cut.of_block, to = from + cut.of_block;
+  const std::int64_t K = to < a.W.K ? to : a.W.K;  // of this block's part
+  const int length = cut.chunk / slices, begin = slice * length;
+  const int rows = groups * kRows, quads = M * (kColumns / 4);
+  float* const sent = x + rows * kStride;  // [block - 1][row][column]
+  const SharedAddress received = shared_address(&shared.received[0]);
+  if (cut.blocks > 1) {
+    if (rank == 0 && thread == 0) {
+      mbarrier_init(received, 1);
+      mbarrier_init_fence();
+      mbarrier_arm(received, static_cast<unsigned>(cut.blocks - 1) * quads * 16);
+    }
+    cluster_barrier();
+  }
   const bool wide = wide_W && (!kTransposed || n + 1 < a.W.N);
 
   float sums[kRows][2] = {};
-  for (std::int64_t chunk = 0; chunk < K; chunk += kChunk) {
+  for (std::int64_t chunk = from; chunk < K; chunk += cut.chunk) {
     __syncthreads();
-    for (int i = thread; i < groups * kRows * (kChunk / 4); i += kThreads) {
+    for (int i = thread; i < rows * (kChunk / 4); i += kThreads) {
       const int row = i / (kChunk / 4), k = i % (kChunk / 4) * 4;
+      if (k >= cut.chunk) continue;
       const float4 quad = row < M && chunk + k < K ? load_quad(a.x[row], chunk + k, K, wide_x)
                                                    : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       *reinterpret_cast<float4*>(x + row * kStride + k) = quad;
@@ -98,7 +126,6 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
   }
-  const int rows = groups * kRows;
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -107,16 +134,61 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   __syncthreads();
-  for (int i = thread; i < M * kColumns; i += kThreads) {
-    const int row = i / kColumns, column = i % kColumns;
-    const std::int64_t at = first + column;
-    if (at >= a.W.N) continue;
-    float sum = 0.0f;
-    for (int s = 0; s < slices; ++s) sum += shared.partial[(s * rows + row) * kColumns + column];
-    if (a.bias != nullptr) sum += a.bias[at];
-    if (a.addend) sum += a.addend[row][at];
-    a.y[row][at] = activate(a.activation, sum);
+  // Four columns of a row a thread: the slices' sums, then the blocks'.
+  const auto sum_of = [&](int i) {
+    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (int s = 0; s < slices; ++s) {
+      sum =
+          plus(sum, *reinterpret_cast<const float4*>(shared.partial + s * rows * kColumns + 4 * i));
+    }
+    return sum;
+  };
+  if (rank > 0) {
+    for (int i = thread; i < quads; i += kThreads) {
+      const float4 sum = sum_of(i);
+      const SharedAddress to_first = shared_address(sent + ((rank - 1) * quads + i) * 4);
+      st_async(map_shared(to_first, 0),
+               make_uint4(__float_as_uint(sum.x), __float_as_uint(sum.y), __float_as_uint(sum.z),
+                          __float_as_uint(sum.w)),
+               map_shared(received, 0));
+    }
+    return;
   }
+  if (cut.blocks > 1) mbarrier_wait(received, 0);
+  for (int i = thread; i < quads; i += kThreads) {
+    float4 sum = sum_of(i);
+    for (int block = 1; block < cut.blocks; ++block) {
+      sum = plus(sum, *reinterpret_cast<const float4*>(sent + ((block - 1) * quads + i) * 4));
+    }
+    const float of_column[4] = {sum.x, sum.y, sum.z, sum.w};
+    const int row = i / (kColumns / 4);
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const std::int64_t at = first + i % (kColumns / 4) * 4 + c;
+      if (at >= a.W.N) continue;
+      float y = of_column[c];
+      if (a.bias != nullptr) y += a.bias[at];
+      if (a.addend) y += a.addend[row][at];
+      a.y[row][at] = activate(a.activation, y);
+    }
+  }
+}
+
+/// So many blocks of a cluster that the device is busy, each with 128 elements of K at least.
+inline Cut cut_of(std::int64_t K, std::int64_t blocks, int slices) {
+  Cut cut{1, 0, 0};
+  const bool has_clusters = device_limit(cudaDevAttrComputeCapabilityMajor) >= 9;
+  const int wanted = device_limit(cudaDevAttrMultiProcessorCount) * 3 / 2;
+  while (has_clusters && cut.blocks < 8 && blocks * cut.blocks < wanted &&
+         K >= 2 * 128 * cut.blocks) {
+    cut.blocks *= 2;
+  }
+  const auto up = [](std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; };
+  const std::int64_t of_block = up((K + cut.blocks - 1) / cut.blocks, 4);
+  const std::int64_t chunks = (of_block + kChunk - 1) / kChunk;
+  cut.of_block = static_cast<int>(of_block);
+  cut.chunk = static_cast<int>(up((of_block + chunks - 1) / chunks, 4 * slices));
+  return cut;
 }
 
 inline void enqueue(const DenseArgs<float>& a, Stream stream) {
@@ -127,10 +199,15 @@ inline void enqueue(const DenseArgs<float>& a, Stream stream) {
   const bool wide_W =
       aligned && (W.transposed ? W.stride % 2 == 0 : W.stride % 4 == 0 && W.K % 4 == 0);
   const bool wide_x = fits_float4(a.x, W.K) || (a.M == 1 && fits_float4({a.x.data, 0}, W.K));
-  const LaunchShape shape{
-      blocks_for(W.N, kColumns), kThreads,
-      sizeof(Shared) + static_cast<std::size_t>(groups) * kRows * kStride * sizeof(float)};
-  launch(W.transposed ? multiply<true> : multiply<false>, shape, stream, a, groups, wide_x, wide_W);
+  const unsigned blocks = blocks_for(W.N, kColumns);
+  const Cut cut = cut_of(W.K, blocks, kGroupsBySlices / groups);
+  const auto rows = static_cast<std::size_t>(groups) * kRows, M = static_cast<std::size_t>(a.M);
+  const std::size_t sent = static_cast<std::size_t>(cut.blocks - 1) * M * kColumns;
+  LaunchShape shape{blocks * static_cast<unsigned>(cut.blocks), kThreads,
+                    sizeof(Shared) + (rows * kStride + sent) * sizeof(float)};
+  shape.cluster = static_cast<unsigned>(cut.blocks);
+  launch(W.transposed ? multiply<true> : multiply<false>, shape, stream, a, groups, cut, wide_x,
+         wide_W);
 }
 
 }  // namespace few_rows

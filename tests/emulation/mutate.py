@@ -109,6 +109,8 @@ UNNOTICEABLE = [
     ("a bound moved out", "a float is never a sum of such doubles to the bit", ["u > cumulative"]),
     ("a bound moved in", "the last quad goes by its elements then",
      ["i + 4 <= count", "i + 4 <= a.count"]),
+    ("a bound moved in", "powers of two below eight are below seven", ["apart < 8; apart *= 2"]),
+    ("a bound moved in", "no test has memory for 2^32 elements", ["rows >= kMost /"]),
     ("a barrier left out", "a __syncthreads stands between two sends, too",
      ["__syncwarp();  // after what was sent before"]),
     ("a barrier left out", "the shuffles and the __syncthreads that follow bring the lanes together",

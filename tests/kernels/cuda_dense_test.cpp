@@ -92,6 +92,7 @@ TEST(CudaDense, OfFewRowsAndManyColumnsHasItsParity) {
     expect_dense({64, 18, 260, transposed, false, Addend::other});
     expect_dense({5, 3, 513, transposed, true, Addend::one_row, Activation::identity, {1, 2}});
     expect_dense({1, 40, 600, transposed});
+    expect_dense({2, 20, 1100, transposed, true, Addend::other});  // eight blocks share K
   }
 }
 
