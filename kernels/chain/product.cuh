@@ -30,13 +30,13 @@ struct Divisor {
   }
 };
 
-/// Rows that a product of so many rows reads, and has partial sums of, at most.
+/// Rows that a product of so many rows reads, at most.
 SEQVAE_HOST_DEVICE constexpr int rows_read(int rows) {
-  return rows <= 2 ? 2 : rows <= 4 ? rows : rows <= 6 ? 6 : 8;
+  return rows <= 4 ? rows : rows <= 6 ? 6 : 8;
 }
 
 /// Elements of shared memory that the partial sums of any product take, of columns up to `widest`
-/// and R rows.
+/// and so many rows: as many as multiply_share says, at most.
 inline std::int64_t partial_sums_of(std::int64_t widest, int rows) {
   const std::int64_t quads = (widest + 3) / 4;
   const int R = rows <= 2 ? 2 : rows <= 4 ? 4 : 8;
