@@ -28,13 +28,13 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Of one multiprocessor of an H100: cycles a second, of one product on a quarter of it, bytes of shared
-# memory a cycle; seconds of an exchange among 8 CTAs, and of what follows it by row.
+# memory and multiply-adds a cycle; seconds of an exchange.
 PRICES = {"hz": 1.755e9, "hmma_bf16": 6.1, "shared": 128.0, "fma": 128.0, "exchange": 0.25e-6}
 SCHEDULERS = 4
 BYTES = {"": 4, ".64": 8, ".128": 16}
 
-# The loops of the DMM's posterior at S and of a VRNN at M as `seqvae info --graph` has them: products
-# by (N, K); rows of weights as float.
+# The loops of the DMM's posterior at S and of a VRNN at M by their products, (N, K);
+# weights in float.
 CHAINS = {
     "dmm_posterior S": {"T": 129, "B": 20, "target": 116e-6, "products": [(600, 100), (200, 600)]},
     "vrnn M": {"T": 256, "B": 64, "target": 560e-6,
@@ -45,8 +45,8 @@ GRUS = {"gru_forward S": {"T": 129, "B": 20, "H": 600, "kernel": (16, 40), "targ
 
 
 class Instruction:
-    def __init__(self, opcode, at, places, target):
-        self.opcode, self.at, self.places, self.target = opcode, at, places, target
+    def __init__(self, opcode, places, target):
+        self.opcode, self.places, self.target = opcode, places, target
 
 
 def listing(source, nvcc, environment):
@@ -74,11 +74,11 @@ def listing(source, nvcc, environment):
                 places = []
             places += [(pathlib.Path(path).name, int(number)) for path, number in place]
             fresh = False
-        elif found := re.match(r"\s+/\*([0-9a-f]+)\*/\s+(?:@\S+\s+)?([A-Z][\w.]*)(.*?);", line):
+        elif found := re.match(r"\s+/\*[0-9a-f]+\*/\s+(?:@\S+\s+)?([A-Z][\w.]*)(.*?);", line):
             fresh = True
-            branch = re.search(r"`\((\.L_x_\d+)\)", found.group(3))
+            branch = re.search(r"`\((\.L_x_\d+)\)", found.group(2))
             if code is not None:
-                code.append(Instruction(found.group(2), int(found.group(1), 16), places,
+                code.append(Instruction(found.group(1), places,
                                         branch and branch.group(1)))
     return kernels, labels
 
@@ -167,7 +167,7 @@ def chain_plan(chain):
     return 16, next(r for r in (1, 2, 3, 4, 6, 8) if r >= rows), waves
 
 
-def chain_rows(nvcc, environment, measured):
+def chain_rows(nvcc, environment):
     loops = product_loops(nvcc, environment)
     for name, chain in CHAINS.items():
         ctas, rows, waves = chain_plan(chain)
@@ -181,7 +181,7 @@ def chain_rows(nvcc, environment, measured):
         adds = sum(N * K for N, K in chain["products"]) * rows / ctas
         floor = adds / PRICES["fma"] / PRICES["hz"] + len(chain["products"]) * PRICES["exchange"]
         yield row(name, f"{ctas} x {math.ceil(chain['B'] / rows)}", chain, counts, units,
-                  cycles * waves, floor * waves, measured.get(name))
+                  cycles * waves, floor * waves, None)
 
 
 def row(name, clusters, size, counts, units, cycles, floor, measured):
@@ -218,7 +218,7 @@ def main():
         sys.exit(77)
     measured = measurements()
     rows = [*gru_rows(arguments.nvcc, environment, measured),
-            *chain_rows(arguments.nvcc, environment, measured)]
+            *chain_rows(arguments.nvcc, environment)]
     print("| recurrence | CTAs x clusters | instructions a warp and step | issue | HMMA | shared "
           "| floor us | model us | target us | measured us |\n|---|---|---:|---:|---:|---:|---:|---:"
           "|---:|---:|")

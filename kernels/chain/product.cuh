@@ -81,14 +81,23 @@ __device__ __forceinline__ int parts_of(const ShareWeights& W, int count) {
   return parts < blocks ? parts : blocks;
 }
 
+/// Four elements of a row by four rows of weights, four columns each.
+__device__ __forceinline__ float4 add_products(float4 v, const float4 (&w)[4], float4 sum) {
+  const auto add = [&](float value, float4 weights) {
+    sum = map4([&](float a, float b) { return fmaf(value, a, b); }, weights, sum);
+  };
+  add(v.x, w[0]), add(v.y, w[1]), add(v.z, w[2]), add(v.w, w[3]);
+  return sum;
+}
+
 /// Weights and rows both in shared memory, whole quads of K. There are R rows to be read, though
-/// those beyond x.rows may hold anything.
+/// those beyond x.rows may hold anything. Returns R.
 template <int R>
-__device__ __forceinline__ void multiply_staying(const ProductShare& share, const ShareRows& x,
-                                                 float* partial) {
+__device__ __forceinline__ int multiply_staying(const ProductShare& share, const ShareRows& x,
+                                                float* partial) {
   const int count = share.count, parts = share.parts, thread = static_cast<int>(threadIdx.x);
   const int part = share.by_count.divide(thread), K = share.W.K;
-  if (part >= parts) return;
+  if (part >= parts) return R;
   const unsigned stride = 16 * static_cast<unsigned>(count);  // bytes
   const unsigned x_stride = 4 * static_cast<unsigned>(x.stride);
   const SharedAddress W_at = shared_address(share.W.data), x_at = shared_address(x.data);
@@ -104,10 +113,7 @@ __device__ __forceinline__ void multiply_staying(const ProductShare& share, cons
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         const float4 v = load_shared4(v_at + r * x_stride);
-        const auto add = [&](float value, float4 weights) {
-          sums[r] = map4([&](float a, float sum) { return fmaf(value, a, sum); }, weights, sums[r]);
-        };
-        add(v.x, w[0]), add(v.y, w[1]), add(v.z, w[2]), add(v.w, w[3]);
+        sums[r] = add_products(v, w, sums[r]);
       }
       w_at += 4 * static_cast<unsigned>(parts) * stride;
       v_at += 16 * static_cast<unsigned>(parts);
@@ -117,6 +123,7 @@ __device__ __forceinline__ void multiply_staying(const ProductShare& share, cons
       *reinterpret_cast<float4*>(partial + ((part * R + r) * count + q) * 4) = sums[r];
     }
   }
+  return R;
 }
 
 template <int R>
@@ -139,10 +146,7 @@ __device__ __forceinline__ void multiply_by_quads(const ProductShare& share, con
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         const float4 v = x.load(r, k, W.K);
-        const auto add = [&](float value, float4 weights) {
-          sums[r] = map4([&](float a, float sum) { return fmaf(value, a, sum); }, weights, sums[r]);
-        };
-        add(v.x, w[0]), add(v.y, w[1]), add(v.z, w[2]), add(v.w, w[3]);
+        sums[r] = add_products(v, w, sums[r]);
       }
     }
 #pragma unroll
@@ -218,24 +222,18 @@ __device__ __forceinline__ int multiply_share(const ProductShare& share, const S
   if (share.quick) {
     switch (x.rows) {
       case 1:
-        multiply_staying<1>(share, x, partial);
-        return 1;
+        return multiply_staying<1>(share, x, partial);
       case 2:
-        multiply_staying<2>(share, x, partial);
-        return 2;
+        return multiply_staying<2>(share, x, partial);
       case 3:
-        multiply_staying<3>(share, x, partial);
-        return 3;
+        return multiply_staying<3>(share, x, partial);
       case 4:
-        multiply_staying<4>(share, x, partial);
-        return 4;
+        return multiply_staying<4>(share, x, partial);
       case 5:
       case 6:
-        multiply_staying<6>(share, x, partial);
-        return 6;
+        return multiply_staying<6>(share, x, partial);
       default:
-        multiply_staying<8>(share, x, partial);
-        return 8;
+        return multiply_staying<8>(share, x, partial);
     }
   }
   if (x.rows > 4) return multiply_anywhere<8>(share, x, partial);

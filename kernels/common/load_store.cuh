@@ -55,4 +55,8 @@ __device__ __forceinline__ float4 map4(F f, Quads... quads) {
   return make_float4(f(quads.x...), f(quads.y...), f(quads.z...), f(quads.w...));
 }
 
+__device__ __forceinline__ float4 plus4(float4 a, float4 b) {
+  return map4([](float x, float y) { return x + y; }, a, b);
+}
+
 }  // namespace seqvae::cuda

@@ -37,10 +37,6 @@ struct Cut {
   int blocks, of_block, chunk;
 };
 
-__device__ __forceinline__ float4 plus(float4 a, float4 b) {
-  return map4([](float x, float y) { return x + y; }, a, b);
-}
-
 /// Elements k .. k + 3 of the two columns of W.
 template <bool kTransposed>
 __device__ __forceinline__ void load_weights(float (&w)[2][4], const PlainWeights<float>& W,
@@ -138,8 +134,8 @@ __global__ void __launch_bounds__(kThreads)
   const auto sum_of = [&](int i) {
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     for (int s = 0; s < slices; ++s) {
-      sum =
-          plus(sum, *reinterpret_cast<const float4*>(shared.partial + s * rows * kColumns + 4 * i));
+      sum = plus4(sum,
+                  *reinterpret_cast<const float4*>(shared.partial + s * rows * kColumns + 4 * i));
     }
     return sum;
   };
@@ -158,7 +154,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = thread; i < quads; i += kThreads) {
     float4 sum = sum_of(i);
     for (int block = 1; block < cut.blocks; ++block) {
-      sum = plus(sum, *reinterpret_cast<const float4*>(sent + ((block - 1) * quads + i) * 4));
+      sum = plus4(sum, *reinterpret_cast<const float4*>(sent + ((block - 1) * quads + i) * 4));
     }
     const float of_column[4] = {sum.x, sum.y, sum.z, sum.w};
     const int row = i / (kColumns / 4);

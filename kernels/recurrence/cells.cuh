@@ -13,9 +13,6 @@ __device__ __forceinline__ float4 sigmoid4(float4 quad) {
 __device__ __forceinline__ float4 tanh4(float4 quad) {
   return map4([](float x) { return tanhf(x); }, quad);
 }
-__device__ __forceinline__ float4 plus4(float4 a, float4 b) {
-  return map4([](float x, float y) { return x + y; }, a, b);
-}
 __device__ __forceinline__ float4 times4(float4 a, float4 b) {
   return map4([](float x, float y) { return x * y; }, a, b);
 }

@@ -72,9 +72,7 @@ unsigned Launch::cta_at(std::uintptr_t address, std::size_t bytes) const {
   return kNone;
 }
 
-bool Launch::is_own(std::uintptr_t address) const {
-  return cta_at(address, 1) == current_->cta;
-}
+bool Launch::is_own(std::uintptr_t address) const { return cta_at(address, 1) == current_->cta; }
 
 void Launch::require_own(const char* what, std::uintptr_t address, std::size_t bytes,
                          std::uintptr_t place) {

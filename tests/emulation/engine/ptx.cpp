@@ -27,9 +27,7 @@ unsigned to_bf16(float value) {
 unsigned cluster_rank() { return running->fiber().cta; }
 unsigned cluster_size() { return running->cluster_size(); }
 
-bool is_in_shared(const void* p) {
-  return running->is_own(reinterpret_cast<std::uintptr_t>(p));
-}
+bool is_in_shared(const void* p) { return running->is_own(reinterpret_cast<std::uintptr_t>(p)); }
 std::uintptr_t shared_address(const void* p) {
   const auto address = reinterpret_cast<std::uintptr_t>(p);
   running->require_own("shared_address", address, 0, SEQVAE_PLACE);
