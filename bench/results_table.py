@@ -74,9 +74,10 @@ def machine(report):
 
 NEW_SHAPE = """
 ## A new batch shape
-Milliseconds that the first step at a shape costs more than the same step repeated (least of three), of
-batches of 18 to 22 sequences of 20 to 129 steps: least, median and most of several shapes. Unseen: the
-first step of an executor. Seen: T, B and R are new, but every thread's rows fall where some did before.
+Milliseconds that the first step at a shape costs more than the same step repeated, of batches of 18 to
+22 sequences of 20 to 129 steps: least, median and most of several shapes, each met by six new executors
+of which the least counts. Unseen: the first step of an executor. Seen: T, B and R are new, but every
+thread's rows fall where some did before.
 
 | family | threads | unseen | seen |
 |---|---:|---:|---:|

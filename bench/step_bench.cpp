@@ -105,7 +105,7 @@ class TrainingStep : public Work {
       executor.set_parameters(values_.data());
       executor.run(batch, gradients.data());
     };
-    const test::ShapeCosts costs = test::shape_costs(9, 6, make, step);
+    const test::ShapeCosts costs = test::shape_costs(4, 6, make, step);
     const auto summary = [](std::vector<double> seconds) {
       std::sort(seconds.begin(), seconds.end());
       const auto ms = [&](std::size_t i) { return std::round(1e6 * seconds.at(i)) / 1e3; };

@@ -38,11 +38,14 @@ TEST(NewShape, CostsMillisecondsOnceItsRowCountsWereSeenAndATenthOfASecondBefore
     executor.set_parameters(values.data());
     executor.run(batch, gradients.data());
   };
-  const ShapeCosts costs = shape_costs(3, 6, make, step);
+  const ShapeCosts costs = shape_costs(2, 6, make, step);
   ASSERT_GE(costs.seen.size(), 3u);
-  // The least of several shapes: what the machine does besides only adds to it.
-  EXPECT_LT(*std::min_element(costs.unseen.begin(), costs.unseen.end()), 0.1);
-  EXPECT_LT(*std::min_element(costs.seen.begin(), costs.seen.end()), 0.01);
+  const auto median = [](std::vector<double> seconds) {
+    std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
+    return seconds[seconds.size() / 2];
+  };
+  EXPECT_LT(median(costs.unseen), 0.1);
+  EXPECT_LT(median(costs.seen), 0.01);
 }
 
 }  // namespace

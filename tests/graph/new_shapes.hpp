@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -13,32 +14,47 @@ struct ShapeCosts {
   std::vector<double> seen;    ///< its T, B and R are new, but nothing had to be planned or to grow
 };
 
-/// Each of `executors` executors meets `shapes` random ones: 18 to 22 sequences of 20 to 129 steps.
-/// `make` gives a new executor; `step` runs one step of it over sequences of the given lengths.
+/// Each of `histories` histories is `shapes` random shapes: 18 to 22 sequences of 20 to 129 steps.
+/// Six new executors live through each, running every shape twice; the least of the first runs is
+/// held against the least of the second, since what the machine does besides only adds. `make` gives a new executor; `step` runs one step of it
+/// over sequences of the given lengths.
 template <class Make, class Step>
-ShapeCosts shape_costs(int executors, int shapes, const Make& make, const Step& step) {
+ShapeCosts shape_costs(int histories, int shapes, const Make& make, const Step& step) {
+  constexpr int executors = 6;
   std::minstd_rand chance(1);
   const auto between = [&](unsigned least, unsigned most) {
     return static_cast<std::int32_t>(least + chance() % (most - least + 1));
   };
+  struct Shape {
+    std::vector<std::int32_t> lengths;
+    double first = std::numeric_limits<double>::infinity(), again = first;
+    bool seen = false;
+  };
   ShapeCosts costs;
-  for (int e = 0; e < executors; ++e) {
-    auto executor = make();
-    for (int i = 0; i < shapes; ++i) {
-      std::vector<std::int32_t> lengths(static_cast<std::size_t>(between(18, 22)));
-      for (std::int32_t& length : lengths) length = between(20, 129);
-      const auto seconds = [&] {
-        const auto begin = std::chrono::steady_clock::now();
-        step(executor, lengths);
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      };
-      const auto plans = executor.plan_count();
-      const auto bytes = executor.arena_bytes();
-      const double first = seconds();
-      const bool seen = executor.plan_count() == plans && executor.arena_bytes() == bytes;
-      const double extra = first - std::min({seconds(), seconds(), seconds()});
-      if (i == 0) costs.unseen.push_back(extra);
-      if (i > 0 && seen) costs.seen.push_back(extra);
+  for (int h = 0; h < histories; ++h) {
+    std::vector<Shape> history(static_cast<std::size_t>(shapes));
+    for (Shape& shape : history) {
+      shape.lengths.resize(static_cast<std::size_t>(between(18, 22)));
+      for (std::int32_t& length : shape.lengths) length = between(20, 129);
+    }
+    for (int e = 0; e < executors; ++e) {
+      auto executor = make();
+      for (Shape& shape : history) {
+        const auto seconds = [&] {
+          const auto begin = std::chrono::steady_clock::now();
+          step(executor, shape.lengths);
+          return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        };
+        const auto plans = executor.plan_count();
+        const auto bytes = executor.arena_bytes();
+        shape.first = std::min(shape.first, seconds());
+        shape.seen = executor.plan_count() == plans && executor.arena_bytes() == bytes;
+        shape.again = std::min(shape.again, seconds());
+      }
+    }
+    for (const Shape& shape : history) {
+      if (&shape == &history.front()) costs.unseen.push_back(shape.first - shape.again);
+      else if (shape.seen) costs.seen.push_back(shape.first - shape.again);
     }
   }
   return costs;
