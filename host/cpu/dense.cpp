@@ -6,6 +6,7 @@
 
 #include "host/cpu/product.hpp"
 #include "seqvae/core/error.hpp"
+#include "seqvae/kernels/reduce.hpp"
 
 namespace seqvae::cpu {
 namespace {
@@ -127,11 +128,27 @@ void dense_weight_gradient(const DenseWeightGradientArgs<Real>& a) {
   }
 }
 
+template <class Real>
+void weight_gradients(const WeightGradientsArgs<Real>& a) {
+  check(a);
+  for (std::int64_t i = 0; i < a.count; ++i) {
+    const DenseWeightGradientArgs<Real>& call = a.calls[i];
+    if (call.K > 0) {
+      dense_weight_gradient(call);
+    } else {
+      sum_over_rows(
+          SumOverRowsArgs<Real>{call.M, call.N, call.accumulate, call.grad_y, call.grad_bias});
+    }
+  }
+}
+
 template class PackedWeights<float>;
 template class PackedWeights<double>;
 template void dense(const DenseArgs<float>&);
 template void dense(const DenseArgs<double>&);
 template void dense_weight_gradient(const DenseWeightGradientArgs<float>&);
 template void dense_weight_gradient(const DenseWeightGradientArgs<double>&);
+template void weight_gradients(const WeightGradientsArgs<float>&);
+template void weight_gradients(const WeightGradientsArgs<double>&);
 
 }  // namespace seqvae::cpu

@@ -153,7 +153,9 @@ class Reverse {
     const NodeId grad = widen(at(adjoint_, id), node);
     switch (node.op) {
       case Op::parameter_row:
-        sink(Op::row_gradient, {}, node.bias, node.D, {grad});
+        // The sink sums over rows itself.
+        sink(Op::row_gradient, {}, node.bias, node.D,
+             {g_[grad].op == Op::sum_over_rows ? g_[grad].inputs[0] : grad});
         break;
       case Op::linear: {
         NodeId g = all_rows(grad, node.kind);  // the sinks sum over them

@@ -195,6 +195,24 @@ void put_carries_first(Scan& scan) {
   }
 }
 
+bool put_gradients_last(Scan& scan) {
+  Schedule& schedule = scan.schedule;
+  Region last;
+  for (Region& region : schedule.regions) {
+    std::erase_if(region.nodes, [&](NodeId id) {
+      const bool moves = std::ranges::count(scan.graph.sinks, id) > 0;
+      if (moves) last.nodes.push_back(id);
+      return moves;
+    });
+  }
+  for (NodeId id : last.nodes) {
+    schedule.region_of[index(id)] = static_cast<std::int32_t>(schedule.regions.size());
+  }
+  const bool any = !last.nodes.empty();
+  if (any) schedule.regions.push_back(std::move(last));
+  return any;
+}
+
 NodeId latent_of(const Scan& scan, const std::string& name) {
   for (std::size_t i = scan.graph.nodes.size(); i-- > 0;) {
     const Node& node = scan.graph.nodes[i];

@@ -260,6 +260,22 @@ void diagonal(const Call<Real>& c) {
   }
 }
 
+/// What a sink adds to the gradients.
+template <class Real>
+DenseWeightGradientArgs<Real> gradient_of(const Call<Real>& c) {
+  const Instruction<Real>& instruction = c.instruction;
+  DenseWeightGradientArgs<Real> args;
+  args.M = c.rows, args.N = c.node().D, args.grad_y = c.in(0), args.accumulate = true;
+  if (c.node().op == Op::row_gradient) {
+    args.grad_bias = instruction.gradient;
+    return args;
+  }
+  args.K = c.width(1), args.x = c.in(1);
+  args.grad_W = {instruction.gradient, instruction.gradient_stride};
+  args.grad_bias = instruction.bias_gradient;
+  return args;
+}
+
 template <class Real>
 void dispatch(const Call<Real>& c) {
   const Node& node = c.node();
@@ -407,21 +423,11 @@ void dispatch(const Call<Real>& c) {
                                   c.out().data, instruction.scratch, instruction.scratch_bytes});
       break;
     case Op::weight_gradient:
-      c.run(DenseWeightGradientArgs<Real>{rows,
-                                          D,
-                                          c.width(1),
-                                          c.in(0),
-                                          c.in(1),
-                                          true,
-                                          {instruction.gradient, instruction.gradient_stride},
-                                          instruction.bias_gradient,
-                                          instruction.scratch,
-                                          instruction.scratch_bytes});
+    case Op::row_gradient: {
+      const DenseWeightGradientArgs<Real> gradient = gradient_of(c);
+      c.run(WeightGradientsArgs<Real>{&gradient, 1});
       break;
-    case Op::row_gradient:
-      c.run(SumOverRowsArgs<Real>{rows, D, true, c.in(0), instruction.gradient, instruction.scratch,
-                                  instruction.scratch_bytes});
-      break;
+    }
     case Op::sum_over_time:
     case Op::repeat:
     case Op::sum_over_particles:
@@ -448,10 +454,6 @@ std::size_t scratch_bytes(const Instruction<Real>& instruction, const ScanRows<R
   if (is_kalman(node.op)) return kalman_scratch_bytes(instruction, shard);
   if (shard.queue->device().is_cpu()) return 0;
   switch (node.op) {
-    case Op::weight_gradient:
-      return cuda::dense_weight_gradient_workspace_bytes(shard.rows(node.kind, -1), node.D,
-                                                         instruction.inputs[1].D);
-    case Op::row_gradient:
     case Op::sum_over_rows:
       return cuda::sum_over_rows_workspace_bytes(shard.rows(instruction.inputs[0].kind, -1),
                                                  node.D);
@@ -465,6 +467,16 @@ void execute(const Instruction<Real>& instruction, const ScanRows<Real>& shard, 
   dispatch(Call<Real>{instruction, shard, t, shard.rows(instruction.node->kind, t)});
 }
 
+template <class Real>
+DenseWeightGradientArgs<Real> gradient_of(const Instruction<Real>& sink,
+                                          const ScanRows<Real>& shard) {
+  return gradient_of(Call<Real>{sink, shard, -1, shard.rows(sink.node->kind, -1)});
+}
+
+template DenseWeightGradientArgs<float> gradient_of(const Instruction<float>&,
+                                                    const ScanRows<float>&);
+template DenseWeightGradientArgs<double> gradient_of(const Instruction<double>&,
+                                                     const ScanRows<double>&);
 template std::size_t scratch_bytes(const Instruction<float>&, const ScanRows<float>&);
 template std::size_t scratch_bytes(const Instruction<double>&, const ScanRows<double>&);
 template void execute(const Instruction<float>&, const ScanRows<float>&, std::int64_t);

@@ -110,6 +110,11 @@ std::size_t scratch_bytes(const Instruction<Real>& instruction, const ScanRows<R
 template <class Real>
 void execute(const Instruction<Real>& instruction, const ScanRows<Real>& shard, std::int64_t t);
 
+/// What a sink, whose op is weight_gradient or row_gradient, adds to the gradients over all rows.
+template <class Real>
+DenseWeightGradientArgs<Real> gradient_of(const Instruction<Real>& sink,
+                                          const ScanRows<Real>& shard);
+
 /// The ops of linear-Gaussian models, which run on the CPU.
 bool is_kalman(Op op);
 template <class Real>

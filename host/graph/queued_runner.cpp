@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "host/graph/loop_chain.hpp"
 #include "host/graph/scan_runner.hpp"
@@ -62,6 +63,7 @@ struct Prepared {
   std::vector<std::int32_t> first;  ///< [T + 1]  of a padded step
   std::vector<Instruction<Real>> instructions;
   Chains<Real> chains;
+  std::vector<std::vector<DenseWeightGradientArgs<Real>>> sums;  ///< of gradients, each one call
   std::size_t given_bytes = 0;
   Real* gradients = nullptr;
   bool run_before = false;  ///< products have found their algorithms
@@ -89,6 +91,7 @@ class QueuedRunner : public ScanRunner<Real> {
               "true where a gradient is taken in the order of a queue");
     }
     put_carries_first(scan_);
+    has_gradients_ = put_gradients_last(scan_);
     pad_loops(scan_, form_ == LoopForm::chains ? loops_that_chain() : std::vector<bool>());
     plan_ = make_plan(scan_, Loops::padded);
     if (queue_.device().is_cpu()) packed_.emplace(scan_, parameters_);
@@ -204,7 +207,11 @@ class QueuedRunner : public ScanRunner<Real> {
     make_instructions(scan_, plan_, made.places, parameters_, packed(), memory_of(given, gradients),
                       K_, made.instructions);
     made.chains = chains_of(made, memory_of(given, gradients), {});
+    made.sums = gradients_of(made);
     std::size_t bytes = scratch_bytes(made.instructions, rows);
+    for (const auto& calls : made.sums) {
+      if (!queue_.device().is_cpu()) bytes = std::max(bytes, workspace_bytes(sum_of(calls)));
+    }
     for (const auto& [region, chain] : made.chains) {
       bytes = std::max(bytes, cpu::chain_workspace_bytes(chain.args));
     }
@@ -217,6 +224,36 @@ class QueuedRunner : public ScanRunner<Real> {
     }
     lend_scratch(made.chains);
     return prepared_.emplace(capacity, std::move(made)).first->second;
+  }
+
+  WeightGradientsArgs<Real> sum_of(const std::vector<DenseWeightGradientArgs<Real>>& calls) const {
+    return {calls.data(), static_cast<std::int64_t>(calls.size()), scratch_.data(),
+            scratch_.count()};
+  }
+  static std::size_t workspace_bytes(const WeightGradientsArgs<float>& args) {
+    return cuda::weight_gradients_workspace_bytes(args);
+  }
+  static std::size_t workspace_bytes(const WeightGradientsArgs<double>&) { return 0; }
+
+  /// The sinks' sums, as few calls as have no two sums in one place.
+  std::vector<std::vector<DenseWeightGradientArgs<Real>>> gradients_of(
+      const Prepared<Real>& made) const {
+    std::vector<std::vector<DenseWeightGradientArgs<Real>>> calls;
+    if (!has_gradients_ || made.gradients == nullptr) return calls;
+    std::set<const Real*> places;
+    for (NodeId id : scan_.schedule.regions.back().nodes) {
+      const auto sum = gradient_of(made.instructions[index(id)], made.rows);
+      const auto taken = [&](const Real* place) { return places.contains(place); };
+      if (calls.empty() || taken(sum.grad_W.data) || taken(sum.grad_bias)) {
+        calls.emplace_back(), places.clear();
+      }
+      calls.back().push_back(sum);
+      for (const Real* place :
+           {static_cast<const Real*>(sum.grad_W.data), static_cast<const Real*>(sum.grad_bias)}) {
+        if (place != nullptr) places.insert(place);
+      }
+    }
+    return calls;
   }
 
   const PackedParameters<Real>* packed() const { return packed_ ? &*packed_ : nullptr; }
@@ -330,7 +367,8 @@ class QueuedRunner : public ScanRunner<Real> {
     if (now.gradients != nullptr) {
       queue_.clear(now.gradients, index(parameters_.size()) * sizeof(Real));
     }
-    for (std::size_t r = 0; r < scan_.schedule.regions.size(); ++r) {
+    const std::size_t regions = scan_.schedule.regions.size() - (has_gradients_ ? 1 : 0);
+    for (std::size_t r = 0; r < regions; ++r) {
       const auto chain = chains.find(r);
       if (chain != chains.end()) {
         seqvae::run(chain->second.args, queue_);
@@ -338,10 +376,12 @@ class QueuedRunner : public ScanRunner<Real> {
         execute(scan_.schedule.regions[r], now.instructions, now.rows);
       }
     }
+    for (const auto& calls : now.sums) seqvae::run(sum_of(calls), queue_);
   }
 
   const Queue& queue_;
   LoopForm form_;
+  bool has_gradients_ = false;  ///< the last region is sinks
   Plan plan_;
   std::optional<PackedParameters<Real>> packed_;
   Buffer<Real> arena_;

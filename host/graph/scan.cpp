@@ -54,7 +54,9 @@ class BoundBuilder {
     g_.outputs = {
         {"log_likelihood", log_likelihood}, {"kl", kl}, {"bound", bound}, {"objective", objective}};
     if (options_.gradient) {
-      differentiate(g_, objective, add_input(g_, "seed", RowKind::shared(), 1));
+      // What is one value has one gradient: else each copy of it would pass its own back.
+      share_common_subexpressions(g_);
+      differentiate(g_, g_.outputs.back().node, add_input(g_, "seed", RowKind::shared(), 1));
     }
   }
 

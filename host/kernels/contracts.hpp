@@ -58,5 +58,6 @@
   X(softmax_backward, SoftmaxBackwardArgs)                           \
   X(sum_over_particles, SumOverParticlesArgs)                        \
   X(sum_over_rows, SumOverRowsArgs)                                  \
-  X(sum_over_time, SumOverTimeArgs)
+  X(sum_over_time, SumOverTimeArgs)                                  \
+  X(weight_gradients, WeightGradientsArgs)
 // clang-format on

@@ -6,6 +6,7 @@
 
 #include "host/kernels/check_rows.hpp"
 #include "kernels/dense/slices.hpp"
+#include "kernels/dense/weight_gradients.hpp"
 #include "seqvae/kernels/reduce.hpp"
 
 namespace seqvae {
@@ -80,6 +81,40 @@ void check(const DenseWeightGradientArgs<Real>& a) {
   require_stride(a.x.stride, a.M, a.K, where, "x.stride");
 }
 
+template <class Real>
+void check(const WeightGradientsArgs<Real>& a) {
+  const char* where = "weight_gradients";
+  require_size(a.count, where, "count");
+  if (a.count > 0) require_pointer(a.calls, where, "calls");
+  for (std::int64_t i = 0; i < a.count; ++i) {
+    const DenseWeightGradientArgs<Real>& call = a.calls[i];
+    if (call.K != 0) {
+      check(call);
+      continue;
+    }
+    require_size(call.M, where, "M");
+    require_matrix(call.N, 1, where, "N", "K");
+    require_pointer(call.grad_bias, where, "grad_bias");
+    if (call.M == 0) continue;
+    require_pointer(call.grad_y.data, where, "grad_y");
+    require_stride(call.grad_y.stride, call.M, call.N, where, "grad_y.stride");
+  }
+}
+
+std::size_t cuda::weight_gradients_workspace_bytes(const WeightGradientsArgs<float>& a) {
+  Arena arena(nullptr, 16);
+  std::size_t alone = 0;
+  for (std::int64_t i = 0; i < a.count; ++i) {
+    const DenseWeightGradientArgs<float>& call = a.calls[i];
+    if (stands_alone(call)) {
+      alone = std::max(alone, dense_weight_gradient_workspace_bytes(call.M, call.N, call.K));
+    } else {
+      SliceSums(call, arena);
+    }
+  }
+  return arena.used() + alone;
+}
+
 std::size_t cuda::dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N,
                                                         std::int64_t K) {
   const std::int64_t slices = gradient_slices(M, N, K).count();
@@ -91,5 +126,7 @@ template void check(const DenseArgs<float>&, WeightForm);
 template void check(const DenseArgs<double>&, WeightForm);
 template void check(const DenseWeightGradientArgs<float>&);
 template void check(const DenseWeightGradientArgs<double>&);
+template void check(const WeightGradientsArgs<float>&);
+template void check(const WeightGradientsArgs<double>&);
 
 }  // namespace seqvae

@@ -1,9 +1,11 @@
 // Checks of the Kalman contracts: sizes, then the model's arrays, then the data, then the rest.
 #include "seqvae/kernels/kalman.hpp"
 
+#include <algorithm>
 #include <type_traits>
 
 #include "host/kernels/check_rows.hpp"
+#include "kernels/kalman/gradient_sums.hpp"
 
 namespace seqvae {
 namespace {
@@ -92,8 +94,7 @@ void require_shared(const Args& a, const char* where) {
 }
 
 template <class Args>
-void require_workspace(const Args& a, const char* where) {
-  const std::size_t needed = kalman_workspace_bytes(a);
+void require_workspace(const Args& a, std::size_t needed, const char* where) {
   require_pointer(a.workspace, where, "workspace");
   require(reinterpret_cast<std::uintptr_t>(a.workspace) % 16 == 0, where, "workspace", a.workspace,
           "16-byte aligned");
@@ -116,10 +117,8 @@ void require_noise(const KalmanNoise& noise, const KalmanModel<Real>& model,
   if (most_rows(layout) > 0) require_pointer(noise.sequence_id, where, "noise.sequence_id");
 }
 
-}  // namespace
-
 template <class Real>
-void check(const KalmanFilterArgs<Real>& a) {
+void check_call(const KalmanFilterArgs<Real>& a, std::size_t needed) {
   const char* where = "kalman_filter";
   const int form = static_cast<int>(a.form);
   if (form < 0 || form > static_cast<int>(KalmanForm::square_root)) {
@@ -151,11 +150,11 @@ void check(const KalmanFilterArgs<Real>& a) {
     require_optional_output(a.diffuse.delta, a.data.layout.B, n, where, "diffuse.delta");
     require_optional_output(a.diffuse.spread, a.data.layout.B, n * n, where, "diffuse.spread");
   }
-  require_workspace(a, where);
+  require_workspace(a, needed, where);
 }
 
 template <class Real>
-void check(const KalmanSmootherArgs<Real>& a) {
+void check_call(const KalmanSmootherArgs<Real>& a, std::size_t needed) {
   const char* where = "kalman_smoother";
   require_data(a.model, a.data, where);
   require_filtered(a.model, a.data.layout, a.filtered, where);
@@ -170,11 +169,11 @@ void check(const KalmanSmootherArgs<Real>& a) {
   require_optional_output(a.mean, rows, n, where, "mean");
   require_optional_output(a.covariance, rows, n * n, where, "covariance");
   require_optional_output(a.lag_one, rows, n * n, where, "lag_one");
-  require_workspace(a, where);
+  require_workspace(a, needed, where);
 }
 
 template <class Real>
-void check(const KalmanBackwardArgs<Real>& a) {
+void check_call(const KalmanBackwardArgs<Real>& a, std::size_t needed) {
   const char* where = "kalman_backward";
   require_data(a.model, a.data, where);
   require_filtered(a.model, a.data.layout, a.filtered, where);
@@ -198,11 +197,11 @@ void check(const KalmanBackwardArgs<Real>& a) {
   require_array(g.m0, false, n, where, "grad.m0");
   require_array(g.P0, false, n * n, where, "grad.P0");
   require_optional_output(g.y, most_rows(a.data.layout), m, where, "grad.y");
-  require_workspace(a, where);
+  require_workspace(a, needed, where);
 }
 
 template <class Real>
-void check(const KalmanForecastArgs<Real>& a) {
+void check_call(const KalmanForecastArgs<Real>& a, std::size_t needed) {
   const char* where = "kalman_forecast";
   require_model(a.model, a.layout, false, where);
   const std::int64_t rows = most_rows(a.layout), n = a.model.n, m = a.model.m;
@@ -213,11 +212,11 @@ void check(const KalmanForecastArgs<Real>& a) {
   require_optional_output(a.state_covariance, rows, n * n, where, "state_covariance");
   require_optional_output(a.observation_mean, rows, m, where, "observation_mean");
   require_optional_output(a.observation_covariance, rows, m * m, where, "observation_covariance");
-  require_workspace(a, where);
+  require_workspace(a, needed, where);
 }
 
 template <class Real>
-void check(const KalmanSimulateArgs<Real>& a) {
+void check_call(const KalmanSimulateArgs<Real>& a, std::size_t needed) {
   const char* where = "kalman_simulate";
   require_model(a.model, a.layout, true, where);
   require_noise(a.noise, a.model, a.layout, a.S, where);
@@ -226,11 +225,11 @@ void check(const KalmanSimulateArgs<Real>& a) {
   require_optional_output(a.z, rows * a.S, a.model.n, where, "z");
   require_optional_output(a.y, rows * a.S, a.model.m, where, "y");
   if (rows > 0) require_pointer(a.status, where, "status");
-  require_workspace(a, where);
+  require_workspace(a, needed, where);
 }
 
 template <class Real>
-void check(const KalmanSampleArgs<Real>& a) {
+void check_call(const KalmanSampleArgs<Real>& a, std::size_t needed) {
   const char* where = "kalman_sample";
   require_data(a.model, a.data, where);
   require_filtered(a.model, a.data.layout, a.filtered, where);
@@ -238,7 +237,47 @@ void check(const KalmanSampleArgs<Real>& a) {
   const std::int64_t rows = most_rows(a.data.layout);
   require_output(a.z, rows * a.S, a.model.n, where, "z");
   if (rows > 0) require_pointer(a.status, where, "status");
-  require_workspace(a, where);
+  require_workspace(a, needed, where);
+}
+
+/// What the kernels are compiled for.
+template <class Real>
+void require_on_cuda(const KalmanModel<Real>& model, const RowLayout& layout, const char* where) {
+  require_sizes(model, layout, where);
+  constexpr std::int64_t most = cuda::kalman::kMostDimensions;
+  require(model.n <= most, where, "model.n", model.n, "at most 64 on a CUDA device");
+  require(model.m <= most, where, "model.m", model.m, "at most 64 on a CUDA device");
+  if (model.diffuse != nullptr) {
+    throw InvalidArgument(std::string(where) +
+                          ": model.diffuse is given, must be null on a CUDA device");
+  }
+}
+
+}  // namespace
+
+template <class Real>
+void check(const KalmanFilterArgs<Real>& a) {
+  check_call(a, kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanSmootherArgs<Real>& a) {
+  check_call(a, kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanBackwardArgs<Real>& a) {
+  check_call(a, kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanForecastArgs<Real>& a) {
+  check_call(a, kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanSimulateArgs<Real>& a) {
+  check_call(a, kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanSampleArgs<Real>& a) {
+  check_call(a, kalman_workspace_bytes(a));
 }
 
 template void check(const KalmanFilterArgs<float>&);
@@ -253,5 +292,99 @@ template void check(const KalmanSimulateArgs<float>&);
 template void check(const KalmanSimulateArgs<double>&);
 template void check(const KalmanSampleArgs<float>&);
 template void check(const KalmanSampleArgs<double>&);
+
+namespace cuda {
+
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanFilterArgs<Real>& a) {
+  require_on_cuda(a.model, a.data.layout, "kalman_filter");
+  require(a.chunk >= 0, "kalman_filter", "chunk", a.chunk, ">= 0");
+  return kalman::ChunkWorkspace<Real>(
+             a, kalman::chunks_of(a),
+             std::max(kalman::bytes_of<kalman::SummaryMemory>(a.model, a.form),
+                      kalman::ApplyMemory<Real, 64>(Arena(nullptr, kalman::kAlignment)).bytes))
+      .bytes;
+}
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSmootherArgs<Real>& a) {
+  require_on_cuda(a.model, a.data.layout, "kalman_smoother");
+  return kalman::workspace_bytes<kalman::SmootherMemory>(a.model, a.data.layout.B);
+}
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<Real>& a) {
+  require_on_cuda(a.model, a.data.layout, "kalman_backward");
+  return kalman::GradientSums<Real>(a, kalman::bytes_of<kalman::BackwardMemory>(a.model)).bytes;
+}
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanForecastArgs<Real>& a) {
+  require_on_cuda(a.model, a.layout, "kalman_forecast");
+  return kalman::workspace_bytes<kalman::ForecastMemory>(a.model, a.layout.B);
+}
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSimulateArgs<Real>& a) {
+  require_on_cuda(a.model, a.layout, "kalman_simulate");
+  return kalman::workspace_bytes<kalman::PathMemory>(a.model,
+                                                     a.layout.B * std::max<std::int64_t>(a.S, 1));
+}
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSampleArgs<Real>& a) {
+  require_on_cuda(a.model, a.data.layout, "kalman_sample");
+  return kalman::SampleWorkspace<Real>(
+             a, std::max(kalman::bytes_of<kalman::FilterMemory>(a.model, KalmanForm::joseph),
+                         kalman::bytes_of<kalman::PathMemory>(a.model)))
+      .bytes;
+}
+
+template <class Real>
+void check(const KalmanFilterArgs<Real>& a) {
+  check_call(a, cuda::kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanSmootherArgs<Real>& a) {
+  check_call(a, cuda::kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanBackwardArgs<Real>& a) {
+  check_call(a, cuda::kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanForecastArgs<Real>& a) {
+  check_call(a, cuda::kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanSimulateArgs<Real>& a) {
+  check_call(a, cuda::kalman_workspace_bytes(a));
+}
+template <class Real>
+void check(const KalmanSampleArgs<Real>& a) {
+  check_call(a, cuda::kalman_workspace_bytes(a));
+}
+
+template std::size_t kalman_workspace_bytes(const KalmanFilterArgs<float>&);
+template std::size_t kalman_workspace_bytes(const KalmanFilterArgs<double>&);
+template std::size_t kalman_workspace_bytes(const KalmanSmootherArgs<float>&);
+template std::size_t kalman_workspace_bytes(const KalmanSmootherArgs<double>&);
+template std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<float>&);
+template std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<double>&);
+template std::size_t kalman_workspace_bytes(const KalmanForecastArgs<float>&);
+template std::size_t kalman_workspace_bytes(const KalmanForecastArgs<double>&);
+template std::size_t kalman_workspace_bytes(const KalmanSimulateArgs<float>&);
+template std::size_t kalman_workspace_bytes(const KalmanSimulateArgs<double>&);
+template std::size_t kalman_workspace_bytes(const KalmanSampleArgs<float>&);
+template std::size_t kalman_workspace_bytes(const KalmanSampleArgs<double>&);
+template void check(const KalmanFilterArgs<float>&);
+template void check(const KalmanFilterArgs<double>&);
+template void check(const KalmanSmootherArgs<float>&);
+template void check(const KalmanSmootherArgs<double>&);
+template void check(const KalmanBackwardArgs<float>&);
+template void check(const KalmanBackwardArgs<double>&);
+template void check(const KalmanForecastArgs<float>&);
+template void check(const KalmanForecastArgs<double>&);
+template void check(const KalmanSimulateArgs<float>&);
+template void check(const KalmanSimulateArgs<double>&);
+template void check(const KalmanSampleArgs<float>&);
+template void check(const KalmanSampleArgs<double>&);
+
+}  // namespace cuda
 
 }  // namespace seqvae

@@ -10,9 +10,11 @@ does not compile, or that changes no result (UNNOTICEABLE), is replaced by anoth
 
 Each result is a line of the state file; a run that was cut short goes on from there.
 
-Usage: mutate.py --build BUILD_FOLDER [--count N] [--seed N] [--rule TEXT] [--state FILE] [--list]
+Usage: mutate.py --build BUILD_FOLDER [--count N] [--seed N] [--rule TEXT] [--below FOLDER]
+                 [--state FILE] [--list]
        --count: faults to plant; without it all
        --rule: only rules whose name contains the text
+       --below: only places in that folder of kernels/
        --state: BUILD_FOLDER/faults.jsonl, if not given
        --list: the places, and plants nothing
 Exit status 1 where a fault was not noticed.
@@ -36,7 +38,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # What it is called, what is looked for, what stands there instead.
 RULES = [
-    ("a barrier left out", r"\b(__sync(threads|warp)|cluster_barrier)\(\);", ";"),
+    ("a barrier left out", r"\b(__sync(threads|warp)|cluster_barrier|lanes_?\.sync)\(\);", ";"),
     ("a wait left out", r"\b(mbarrier_wait|cp_async_wait<[^;<>]*>|exchange\.(wait|end))\([^;]*\);",
      ";"),
     ("a wait too short", r"\bcp_async_wait<", "cp_async_wait<1 + "),
@@ -57,6 +59,7 @@ RULES = [
     ("an accumulation overwritten", r" \+= (?![^;\n]*\) [{\w])", " = "),
     ("an accumulation overwritten", r"= fmaf\(([^,]*), ([^,]*), sums[^;]*\);", r"= \1 * \2;"),
     ("a length ignored", r"\blength_of\(a\.layout, [\w.]+\)", "static_cast<int>(a.layout.T)"),
+    ("a length ignored", r"\blength_of\((a\.data\.layout|layout), b_?\)", r"\1.T"),
     ("a length ignored", r"\blayout\.lengths ([!=]= nullptr)", r"nullptr \1"),
     ("a length ignored", r"\blayout\.lengths\[[^]]*\]", "layout.T"),
     ("a length ignored", r"\blasts_to\(layout, [^()]*\)", "true"),
@@ -74,7 +77,8 @@ RULES = [
 
 # The host's side, single instructions that the emulator replaces, and what the host library shares.
 NOT_KERNELS = {"runtime.cu", "runtime.hpp", "launch.cuh", "cluster.cuh", "mma.cuh", "blocks.hpp",
-               "chunks.hpp", "extent.hpp", "gru_memory.hpp", "lstm_memory.hpp", "slices.hpp"}
+               "chunks.hpp", "extent.hpp", "gru_memory.hpp", "lstm_memory.hpp", "slices.hpp",
+               "memory.hpp", "gradient_sums.hpp", "weight_gradients.hpp"}
 
 # The tests of a file: those of the first key that its path below kernels/ begins with.
 ROWS = "*CudaRowContract*:*CudaDraw*"
@@ -83,10 +87,12 @@ FAMILIES = {
     "categorical/": ROWS,
     "chain/": "*CudaChain*-*cluster16:*H33*",  # the longest
     "common/": ROWS + ":*Gaussian*:*Move*:*CudaSum*:*LogMeanExp*:*AdamW*:*CudaDense*:*CudaMatrix*",
+    "dense/weight_gradients": "*WeightGradients*",
     "dense/": "*CudaDense*",
     "elementwise/matrix_product": "*CudaMatrixProduct*",
     "elementwise/": ROWS,
     "gaussian/": "*Gaussian*:*CudaRowContract*",
+    "kalman/": "*CudaKalman*",
     "likelihood/": ROWS + ":*Poisson*",
     "movement/": "*Move*:*Particles*",
     "optimizer/": "*AdamW*",
@@ -279,10 +285,11 @@ def main():
     parser.add_argument("--count", type=int)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rule", default="")
+    parser.add_argument("--below", default="")
     parser.add_argument("--state", type=pathlib.Path)
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
-    faults = list(all_faults(args.rule))
+    faults = [f for f in all_faults(args.rule) if args.below in ("", f.path.parent.name)]
     if args.list:
         print(*faults, sep="\n")
         return
@@ -298,7 +305,8 @@ def main():
         for fault in faults:
             tree.update(f"{fault}\n".encode())
         state = State(args.state or args.build / "faults.jsonl",
-                      {"seed": args.seed, "rule": args.rule, "tree": tree.hexdigest()})
+                      {"seed": args.seed, "rule": args.rule, "below": args.below,
+                       "tree": tree.hexdigest()})
 
         def seconds_of(tests):
             """Of the tests as they are, which have to pass."""

@@ -36,6 +36,8 @@ BUDGETS = {
     "normalization/normalize_rows": 48,
     "dense/add_slices": 48,
     "dense/multiply": 72,
+    "weight_gradients/add_slices": 56,
+    "weight_gradients/slice_products": 168,
     "gru/clear_spare_rows": 32,
     "gru/copy_valid_rows": 32,
     "gru_cluster/arrange_rows": 40,
@@ -92,6 +94,16 @@ BUDGETS = {
     "matrix_product/multiply_rows": 40,
 }
 
+# A small matrix's rows are registers, of up to 32 doubles; blocks of 32 threads, of which a
+# multiprocessor has room for as many as these leave.
+KALMAN = ("kalman_filter/filter_sequences", "filter_chunks/summarise_chunks", "filter_chunks/find_starts",
+          "filter_chunks/filter_from_starts", "filter_chunks/conclude",
+          "kalman_smoother/smooth_sequences", "kalman_backward/differentiate_sequences",
+          "kalman_forecast/forecast_sequences", "kalman_simulate/simulate_sequences",
+          "kalman_sample/keep_gains", "kalman_sample/draw_paths")
+BUDGETS |= {name: 255 for name in KALMAN}
+BUDGETS |= {"gradient_sums/clear_entries": 40, "gradient_sums/add_sequences": 40}
+
 # One block a multiprocessor of 256 threads, whose registers hold the recurrent weights: 255 each.
 IN_CLUSTER = ("gru_cluster/gru_steps", "gru_cluster_backward/gru_gradients",
               "lstm_cluster/lstm_steps", "lstm_cluster_backward/lstm_gradients")
@@ -99,12 +111,16 @@ BUDGETS |= {name: 255 for name in IN_CLUSTER}
 
 # A thread of these takes one column, unit, or element of a small matrix at a time.
 BY_ELEMENT = ("sums/", "matrix_product/", "gru/clear_spare_rows", "gru_steps/", "gru_cluster",
-              "lstm_steps/", "lstm_cluster")
+              "lstm_steps/", "lstm_cluster", "kalman_", "filter_chunks/", "gradient_sums/")
 
 # Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
 MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS if not name.startswith(BY_ELEMENT)}
 # Its matrices lie in shared memory or out of it, as a table says.
 MUST_HAVE["chain/run_chain"] = r"\bLD\.E\.128\b"
+# Rows of small matrices that others work on are broadcast 16 bytes at a time, from shared memory.
+for name in KALMAN:
+    if name not in ("filter_chunks/conclude", "kalman_simulate/simulate_sequences"):
+        MUST_HAVE[name] = r"\bLDS?(\.E)?\.(64|128)\b"
 # Machine code that no kernel may have.
 FORBIDDEN = {
     "local memory": r"\b(LDL|STL)\b",

@@ -290,7 +290,131 @@ TEST(CudaDenseWeightGradient, WantsItsWorkspace) {
                      cuda::dense_weight_gradient_workspace_bytes(5000, 3, 2)));
 }
 
+/// Gradients of many sizes in one call: of no rows, one, a slice and a row, several slices; biases
+/// alone, and none; two in bfloat16; more than a launch holds.
+class CudaWeightGradients : public testing::TestWithParam<bool> {
+ protected:
+  struct Call {
+    std::int64_t M, N, K;
+    bool bias = true;
+    Precision precision = Precision::float32;
+  };
+  static std::vector<Call> calls() {
+    std::vector<Call> all{{0, 3, 5},
+                          {1, 4, 8},
+                          {1, 1, 1, false},
+                          {3, 5, 7},
+                          {17, 65, 33},
+                          {33, 4, 130, false},
+                          {256, 3, 4},
+                          {257, 5, 8},
+                          {300, 66, 2},
+                          {520, 3, 0},
+                          {7, 66, 0},
+                          {0, 2, 0},
+                          {33, 16, 24, true, Precision::bfloat16},
+                          {33, 16, 24, false, Precision::bfloat16}};
+    for (std::int64_t i = 0; i < 20; ++i) all.push_back({5 + i, 3 + i, 1 + i % 7, i % 3 > 0});
+    return all;
+  }
+};
+
+TEST_P(CudaWeightGradients, HaveTheirParity) {
+  const bool accumulate = GetParam();
+  const std::vector<Call> calls = CudaWeightGradients::calls();
+  {
+    Problem problem;
+    problem.place = accumulate ? Placement{1, 3} : Placement{0, 0};
+    for (const Call& call : calls) {
+      const std::int64_t K = std::max<std::int64_t>(call.K, 1);
+      // Numbers that bfloat16 holds as they are, where it is asked for.
+      const bool exact = call.precision == Precision::bfloat16;
+      const auto add = [&](std::int64_t rows, std::int64_t D, unsigned seed) {
+        Matrix<float> values = normals(rows, D, seed);
+        if (exact) {
+          const Matrix<float> from = normals(rows, D, seed);
+          values.fill([&](auto r, auto d) { return std::round(8 * from(r, d)) / 8; });
+        }
+        problem.inputs.push_back({std::move(values)});
+      };
+      add(call.M, call.N, 1), add(call.M, K, 2), add(call.N, K, 3), add(1, call.N, 4);
+      problem.outputs.push_back({call.N, K});
+      problem.outputs.push_back({1, call.N});
+    }
+    WeightGradientsArgs<float> sizes;
+    std::vector<DenseWeightGradientArgs<float>> of_sizes;
+    for (const Call& call : calls) {
+      DenseWeightGradientArgs<float> a{call.M, call.N, call.K};
+      float bias;
+      a.grad_bias = call.bias ? &bias : nullptr, a.precision = call.precision;
+      of_sizes.push_back(a);
+    }
+    sizes.calls = of_sizes.data(), sizes.count = static_cast<std::int64_t>(of_sizes.size());
+    const std::size_t bytes = cuda::weight_gradients_workspace_bytes(sizes);
+    const DeviceArray<float> workspace(bytes / sizeof(float));
+    const auto build = [&](auto real, auto in, auto out, auto) {
+      using Real = decltype(real);
+      struct Work {
+        WeightGradientsArgs<Real> args(void* workspace, std::size_t workspace_bytes) const {
+          return {calls.data(), static_cast<std::int64_t>(calls.size()), workspace,
+                  workspace_bytes};
+        }
+        std::vector<DenseWeightGradientArgs<Real>> calls;
+        std::vector<MultiplyAddArgs<Real>> starts;
+      } work;
+      for (std::size_t i = 0; i < calls.size(); ++i) {
+        const Call& c = calls[i];
+        DenseWeightGradientArgs<Real> a{c.M, c.N, c.K, in(4 * i), in(4 * i + 1), accumulate};
+        if (c.K > 0) a.grad_W = out(2 * i);
+        if (c.bias) a.grad_bias = out(2 * i + 1).data;
+        a.precision = c.precision;
+        if (accumulate && c.K > 0) {
+          work.starts.push_back({c.N, c.K, 1, 1, in(4 * i + 2), {}, {}, out(2 * i)});
+        }
+        if (accumulate && c.bias) {
+          work.starts.push_back({1, c.N, 1, 1, in(4 * i + 3), {}, {}, out(2 * i + 1)});
+        }
+        work.calls.push_back(a);
+      }
+      return work;
+    };
+    expect_parity(
+        problem, build,
+        [](const auto& work) {
+          for (const auto& start : work.starts) cpu::multiply_add(start);
+          cpu::weight_gradients(work.args(nullptr, 0));
+        },
+        [&](const auto& work, Stream stream) {
+          for (const auto& start : work.starts) cuda::multiply_add(start, stream);
+          cuda::weight_gradients(work.args(workspace.data(), bytes), stream);
+        });
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Modes, CudaWeightGradients, testing::Bool(), [](const auto& info) {
+  return info.param ? "accumulating" : "overwriting";
+});
+
 #if defined(SEQVAE_EMULATED)
+
+TEST(CudaWeightGradients, AreTwoLaunches) {
+  const DeviceMatrix grad_y = std::move(DeviceMatrix(600, 3, {}).write(normals(600, 3, 1)));
+  const DeviceMatrix x = std::move(DeviceMatrix(600, 2, {}).write(normals(600, 2, 2)));
+  const DeviceMatrix grad_W(3, 2, {}), short_W(3, 2, {});
+  const std::vector<DenseWeightGradientArgs<float>> calls{
+      {600, 3, 2, grad_y.view(), x.view(), false, grad_W.view()},
+      {5, 3, 2, grad_y.view(), x.view(), false, short_W.view()}};
+  const auto launches = [&](std::int64_t first, std::int64_t count) {
+    WeightGradientsArgs<float> args{calls.data() + first, count};
+    args.workspace_bytes = cuda::weight_gradients_workspace_bytes(args);
+    const DeviceArray<float> workspace(args.workspace_bytes / sizeof(float));
+    args.workspace = workspace.data();
+    emulation::take_traffic();
+    cuda::weight_gradients(args, Stream());
+    return emulation::take_traffic().size();
+  };
+  EXPECT_EQ(launches(0, 2), 2u);
+  EXPECT_EQ(launches(1, 1), 1u);  // of one slice
+}
 
 // What the emulator's own cuBLASLt sees.
 TEST(CudaDense, IsWatchedByTheEmulator) {

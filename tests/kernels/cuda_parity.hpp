@@ -13,27 +13,11 @@
 #include <vector>
 
 #include "seqvae/kernels/gaussian.hpp"
+#include "tests/kernels/cuda_schedules.hpp"
 #include "tests/kernels/matrix.hpp"
 #include "tests/support/device_array.hpp"
-#if defined(SEQVAE_EMULATED)
-#include "tests/emulation/emulation.hpp"
-#endif
 
 namespace seqvae::test {
-
-/// Runs `f` under 20 schedules of the emulator; on a GPU, which has its own, twice.
-template <class F>
-void for_each_schedule(F f) {
-#if defined(SEQVAE_EMULATED)
-  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-    emulation::set_schedule(seed);
-    f();
-  }
-#else
-  f();
-  f();
-#endif
-}
 
 /// A matrix in device memory that ends with its last element, so that the emulator sees a step
 /// beyond it. Between the rows it is NaN.

@@ -273,6 +273,43 @@ TEST(CudaPoisson, HasTheLogarithmOfTheFactorial) {
   }
 }
 
+#if defined(SEQVAE_EMULATED)
+
+/// Asked of global memory, each input and output once but for what a lane asks for of its whole
+/// row, which the caches hold: the columns that are one number, and the place, id and step of its
+/// noise.
+TEST_P(CudaRowContract, MovesTheBytesOfItsFloor) {
+  const Contract& contract = this->contract();
+  const std::int64_t rows = 96, D = 192;
+  const Given given(contract, rows, D);
+  std::int64_t floor = 0, widest = 0, columns = 0;
+  const auto count = [&](int factor) {
+    floor += 4 * rows * width(factor, D);
+    widest = std::max(widest, width(factor, D));
+    columns += factor == 0 ? 1 : 0;
+  };
+  for (const Input& input : contract.inputs) count(input.factor);
+  for (const int factor : contract.outputs) count(factor);
+  emulation::take_traffic();
+  on_cuda(contract, given);
+  std::int64_t asked = 0, launches = 0;
+  for (const emulation::Traffic& traffic : emulation::take_traffic()) {
+    asked += traffic.bytes_read + traffic.bytes_written, ++launches;
+  }
+  const std::int64_t lanes = rows * (widest + 3) / 4;
+  const bool draws = contract.name.find("sample") != std::string::npos ||
+                     contract.name.find("dropout") != std::string::npos;
+  const std::int64_t cached = lanes * (4 * columns + (draws ? 12 : 0));
+  EXPECT_LE(static_cast<double>(asked - std::min(cached, asked)), 1.15 * static_cast<double>(floor))
+      << asked << " bytes in " << launches << " launches, floor " << floor << ", cached at most "
+      << cached;
+  EXPECT_GE(3 * asked, floor) << "the floor is not one";  // masked classes, say, are not read
+  RecordProperty("bytes_over_floor",
+                 std::to_string(static_cast<double>(asked) / static_cast<double>(floor)));
+}
+
+#endif
+
 INSTANTIATE_TEST_SUITE_P(All, CudaRowContract,
                          testing::Range<std::size_t>(0, row_contracts().size()),
                          [](const auto& info) { return row_contracts()[info.param].name; });

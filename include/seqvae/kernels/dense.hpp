@@ -106,17 +106,33 @@ struct DenseWeightGradientArgs {
   Precision precision = Precision::float32;  ///< CUDA: of grad_y and x in the product
 };
 
+/// Several weight gradients, which need not wait for each other. Their outputs overlap nothing, nor
+/// each other; their own workspaces are not looked at. K = 0: the bias alone, x and grad_W not
+/// given.
+template <class Real>
+struct WeightGradientsArgs {
+  const DenseWeightGradientArgs<Real>* calls = nullptr;  ///< [count]  host
+  std::int64_t count = 0;
+  void* workspace = nullptr;        ///< CUDA: 16-byte aligned; undefined afterwards
+  std::size_t workspace_bytes = 0;  ///< CUDA: >= weight_gradients_workspace_bytes(*this)
+};
+
 /// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
 void check(const DenseArgs<Real>& args, WeightForm form);
 template <class Real>
 void check(const DenseWeightGradientArgs<Real>& args);
+template <class Real>
+void check(const WeightGradientsArgs<Real>& args);
 
 namespace cuda {  ///< Enqueues on the stream; capturable once a call of the same sizes, strides and
                   ///< alignments was made, since the first one asks cuBLASLt for its algorithm.
 void dense(const DenseArgs<float>& args, Stream stream);
 std::size_t dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N, std::int64_t K);
 void dense_weight_gradient(const DenseWeightGradientArgs<float>& args, Stream stream);
+std::size_t weight_gradients_workspace_bytes(const WeightGradientsArgs<float>& args);
+/// In two kernels for up to 28 of them, but for large ones and those in bfloat16.
+void weight_gradients(const WeightGradientsArgs<float>& args, Stream stream);
 }  // namespace cuda
 
 namespace cpu {  ///< Highway, on the vectors of the machine that runs.
@@ -124,6 +140,8 @@ template <class Real>
 void dense(const DenseArgs<Real>& args);
 template <class Real>
 void dense_weight_gradient(const DenseWeightGradientArgs<Real>& args);
+template <class Real>
+void weight_gradients(const WeightGradientsArgs<Real>& args);
 }  // namespace cpu
 
 }  // namespace seqvae

@@ -25,8 +25,10 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "seqvae/core/random.hpp"
+#include "seqvae/core/stream.hpp"
 #include "seqvae/core/threads.hpp"
 #include "seqvae/kernels/rows.hpp"
 
@@ -44,8 +46,12 @@ struct StepArray {
   StepArray() = default;
   StepArray(Real* data_, std::int64_t step_ = 0, std::int64_t sequence_ = 0)
       : data(data_), step(step_), sequence(sequence_) {}
-  operator StepArray<const Real>() const { return {data, step, sequence}; }
-  explicit operator bool() const { return data != nullptr; }
+  /// An array that may be written may be read.
+  template <class Writable>
+  requires(std::is_same_v<Real, const Writable> && !std::is_const_v<Writable>)
+      StepArray(const StepArray<Writable>& array)
+      : data(array.data), step(array.step), sequence(array.sequence) {}
+  SEQVAE_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
 };
 
 /// The model's arrays. Optional ones that are not given are zero.
@@ -283,6 +289,51 @@ template <class Real>
 void check(const KalmanSimulateArgs<Real>& args);
 template <class Real>
 void check(const KalmanSampleArgs<Real>& args);
+
+/// n and m up to 64; no diffuse states, no pool; lengths, offsets and all arrays on the device. One
+/// step after the other, whatever the chunk. A workspace of its own size.
+namespace cuda {
+/// Pure, as above. \throws InvalidArgument on a bad size.
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanFilterArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSmootherArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanForecastArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSimulateArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSampleArgs<Real>& args);
+/// \throws InvalidArgument naming argument, value and rule. The kernels call it first.
+template <class Real>
+void check(const KalmanFilterArgs<Real>& args);
+template <class Real>
+void check(const KalmanSmootherArgs<Real>& args);
+template <class Real>
+void check(const KalmanBackwardArgs<Real>& args);
+template <class Real>
+void check(const KalmanForecastArgs<Real>& args);
+template <class Real>
+void check(const KalmanSimulateArgs<Real>& args);
+template <class Real>
+void check(const KalmanSampleArgs<Real>& args);
+/// Enqueues on the stream; capturable; the same bits in every run. \throws InvalidArgument also
+/// where a sequence's matrices are more than a block's shared memory holds.
+template <class Real>
+void kalman_filter(const KalmanFilterArgs<Real>& args, Stream stream);
+template <class Real>
+void kalman_smoother(const KalmanSmootherArgs<Real>& args, Stream stream);
+template <class Real>
+void kalman_backward(const KalmanBackwardArgs<Real>& args, Stream stream);
+template <class Real>
+void kalman_forecast(const KalmanForecastArgs<Real>& args, Stream stream);
+template <class Real>
+void kalman_simulate(const KalmanSimulateArgs<Real>& args, Stream stream);
+template <class Real>
+void kalman_sample(const KalmanSampleArgs<Real>& args, Stream stream);
+}  // namespace cuda
 
 namespace cpu {
 template <class Real>

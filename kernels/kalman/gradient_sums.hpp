@@ -1,0 +1,66 @@
+// Where the gradients of sequences stand before they are summed; for the host, which counts bytes,
+// too.
+#pragma once
+#include <algorithm>
+
+#include "kernels/kalman/memory.hpp"
+
+namespace seqvae::cuda::kalman {
+
+/// A gradient of so many entries for each step and sequence, or for fewer.
+template <class Real>
+struct GradientArray {
+  StepArray<Real> to;     ///< the caller's
+  StepArray<Real> apart;  ///< one for each sequence, in the workspace, where `to` is for all
+  std::int64_t entries;
+};
+
+template <class Real>
+struct GradientSums {
+  static constexpr int kMost = 11;
+  KalmanGradient<Real> apart;  ///< where a sequence adds its own
+  GradientArray<Real> arrays[kMost];
+  int count = 0;
+  RowLayout layout;
+  bool accumulate;
+  Real* sums;  ///< of all that are apart
+  std::size_t sums_bytes, bytes;
+
+  GradientSums(const KalmanBackwardArgs<Real>& a, std::size_t sequence_bytes)
+      : layout(a.data.layout), accumulate(a.accumulate) {
+    const KalmanModel<Real>& model = a.model;
+    const std::int64_t n = model.n, m = model.m, U = model.U;
+    Arena arena(a.workspace, kAlignment);
+    if (n > 32) arena.take<std::byte>(layout.B * static_cast<std::int64_t>(sequence_bytes));
+    sums = arena.take<Real>(0);
+    const std::size_t begin = arena.used();
+    const auto place = [&](const StepArray<Real>& to, std::int64_t entries) {
+      if (!to) return to;
+      GradientArray<Real>& array = arrays[count++];
+      array = {to, to, entries};
+      if (to.sequence != 0 || layout.B <= 1) return to;
+      const std::int64_t steps = to.step != 0 ? layout.T : 1;
+      array.apart = {arena.take<Real>(steps * layout.B * entries),
+                     to.step != 0 ? layout.B * entries : 0, entries};
+      return array.apart;
+    };
+    const auto first_step = [](StepArray<Real> array) {
+      array.step = 0;
+      return array;
+    };
+    apart.A = place(a.grad.A, n * n), apart.Q = place(a.grad.Q, n * n);
+    apart.B = place(a.grad.B, n * U), apart.state_offset = place(a.grad.state_offset, n);
+    apart.C = place(a.grad.C, m * n), apart.D = place(a.grad.D, m * U);
+    apart.observation_offset = place(a.grad.observation_offset, m);
+    apart.R = place(a.grad.R, model.diagonal_R ? m : m * m);
+    apart.m0 = place(first_step(a.grad.m0), n), apart.P0 = place(first_step(a.grad.P0), n * n);
+    apart.y = a.grad.y;
+    if (a.grad.y) {
+      place({a.grad.y.data, layout.B * a.grad.y.stride, a.grad.y.stride}, m);
+    }
+    sums_bytes = arena.used() - begin;
+    bytes = std::max(arena.used(), kAlignment);
+  }
+};
+
+}  // namespace seqvae::cuda::kalman
