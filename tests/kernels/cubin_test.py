@@ -117,10 +117,11 @@ BY_ELEMENT = ("sums/", "matrix_product/", "gru/clear_spare_rows", "gru_steps/", 
 MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS if not name.startswith(BY_ELEMENT)}
 # Its matrices lie in shared memory or out of it, as a table says.
 MUST_HAVE["chain/run_chain"] = r"\bLD\.E\.128\b"
-# Rows of small matrices that others work on are broadcast 16 bytes at a time, from shared memory.
+# Rows of small matrices that others work on are broadcast 16 bytes at a time (8 of two floats), from
+# shared memory, or, of 64 states, from the workspace.
 for name in KALMAN:
     if name not in ("filter_chunks/conclude", "kalman_simulate/simulate_sequences"):
-        MUST_HAVE[name] = r"\bLDS?(\.E)?\.(64|128)\b"
+        MUST_HAVE[name] = r"\bLD[SG]?(\.E)?\.(64|128)\b"
 # Machine code that no kernel may have.
 FORBIDDEN = {
     "local memory": r"\b(LDL|STL)\b",
