@@ -250,10 +250,10 @@ __global__ void __launch_bounds__(kBlockThreads<N>, 1)
   const ApplyMemory<Real, N> memory(Arena(my_memory<N>(deal), kAlignment));
   const Lanes<Real, N> lanes(memory.exchange);
   const std::int64_t first = b * chunks.count;
-  bool on = true;  // the chunks before are all maps
+  bool on = length > 0;  // there is this chunk, and those before it are all maps
   for (std::int64_t k = 0; k < chunks.count; ++k) {
     const std::int64_t i = first + k, end = (k + 1) * chunks.steps;
-    const bool exists = on && k * chunks.steps < length;
+    const bool exists = on;
     const bool last = k + 1 == chunks.count || end >= length;
     on = exists && !last && w.summarised[i] != 0 &&
          (k > 0 ? apply(lanes, n, memory, summary_of(w, n, i), start_of(w, n, i),
