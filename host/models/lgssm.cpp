@@ -76,12 +76,12 @@ std::vector<double> Lgssm::innovations(const data::SequenceSet& set,
                                        const Progress& progress) const {
   const Sequences sequences(set, matrices_, "innovations");
   std::vector<double> rows(set.values.size());
-  lgssm::for_each_sequence<FilterRun>(
-      sequences.count(), pool_, progress, [&](FilterRun& run, std::int64_t i) {
-        run.run(matrices_, sequences.data(i), nullptr,
-                rows.data() + sequences.first_row(i) * matrices_.m);
-        run.require_sound(i, sequences.length(i));
-      });
+  lgssm::for_each_sequence<FilterRun>(sequences.count(), pool_, progress,
+                                      [&](FilterRun& run, std::int64_t i) {
+                                        run.run(matrices_, sequences.data(i), nullptr,
+                                                rows.data() + sequences.first_row(i) * matrices_.m);
+                                        run.require_sound(i, sequences.length(i));
+                                      });
   return rows;
 }
 

@@ -17,8 +17,6 @@ class SequenceFilter {
         covariance_(lanes_, a.model.n, a.form, memory.covariance),
         observation_(lanes_, a.model, a.data, memory.observation) {}
 
-  __device__ __forceinline__ const Lanes<Real, N>& lanes() const { return lanes_; }
-
   /// Steps begin .. end, from the prior where begin is 0, else on from where the moments stand.
   /// \return end, or, to every lane, the first step of which a covariance is not positive definite.
   __device__ __forceinline__ std::int64_t run(std::int64_t begin, std::int64_t end) {
@@ -95,10 +93,8 @@ class SequenceFilter {
     return true;
   }
   __device__ __forceinline__ bool start() {
-    const KalmanModel<Real>& model = a_.model;
-    const int i = lanes_.lane();
-    mean_ = model.m0 && i < model.n ? model.m0.data[b_ * model.m0.sequence + i] : Real(0);
-    return covariance_.set(model.P0.data + b_ * model.P0.sequence);
+    mean_ = prior_mean(a_.model, b_, lanes_.lane());
+    return covariance_.set(a_.model.P0.data + b_ * a_.model.P0.sequence);
   }
   __device__ __forceinline__ bool predict(std::int64_t t) {
     const KalmanModel<Real>& model = a_.model;

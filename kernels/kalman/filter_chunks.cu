@@ -61,7 +61,7 @@ class Summariser {
       covariance_.set_zero();
     } else {
       const KalmanModel<Real>& model = a_.model;
-      b_ = model.m0 && i < n ? model.m0.data[b * model.m0.sequence + i] : Real(0);
+      b_ = prior_mean(model, b, i);
       if (!covariance_.set(model.P0.data + b * model.P0.sequence)) return false;
     }
     for (std::int64_t t = begin; t < end; ++t) {

@@ -106,7 +106,7 @@ class StatePath {
     const Real* S = t == 0 ? model_.P0.data + b * model_.P0.sequence : at(model_.Q, layout_, t, b);
     if (!noise_.follow(S, false)) return false;
     if (t == 0) {
-      z = model_.m0 && i < n ? model_.m0.data[b * model_.m0.sequence + i] : Real(0);
+      z = prior_mean(model_, b, i);
     } else {
       const Real* A = at(model_.A, layout_, t, b);
       if (A != A_) bring(lanes_, n, A_ = A, at_.A);

@@ -37,7 +37,7 @@ class Replay {
   __device__ __forceinline__ void run(std::int64_t t, std::int64_t b, const Real* before) {
     const int i = lanes_.lane();
     if (t == 0) {
-      mean_ = model_.m0 && i < model_.n ? model_.m0.data[b * model_.m0.sequence + i] : Real(0);
+      mean_ = prior_mean(model_, b, i);
       covariance_.set(model_.P0.data + b * model_.P0.sequence);
     } else {
       predict(t, b, before);

@@ -53,6 +53,12 @@ __device__ __forceinline__ Real inputs_of(std::int64_t i, std::int64_t U, const 
   return sum;
 }
 
+/// Component i of the prior's mean; 0 from n on.
+template <class Real>
+__device__ __forceinline__ Real prior_mean(const KalmanModel<Real>& model, std::int64_t b, int i) {
+  return model.m0 && i < model.n ? model.m0.data[b * model.m0.sequence + i] : Real(0);
+}
+
 /// The row of a covariance.
 __device__ __forceinline__ std::int64_t covariance_row(const RowLayout& layout, bool shared,
                                                        std::int64_t t, std::int64_t b) {

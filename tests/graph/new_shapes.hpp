@@ -16,8 +16,8 @@ struct ShapeCosts {
 
 /// Each of `histories` histories is `shapes` random shapes: 18 to 22 sequences of 20 to 129 steps.
 /// Six new executors live through each, running every shape twice; the least of the first runs is
-/// held against the least of the second, since what the machine does besides only adds. `make` gives a new executor; `step` runs one step of it
-/// over sequences of the given lengths.
+/// held against the least of the second, since what the machine does besides only adds. `make`
+/// gives a new executor; `step` runs one step of it over sequences of the given lengths.
 template <class Make, class Step>
 ShapeCosts shape_costs(int histories, int shapes, const Make& make, const Step& step) {
   constexpr int executors = 6;
@@ -53,8 +53,12 @@ ShapeCosts shape_costs(int histories, int shapes, const Make& make, const Step& 
       }
     }
     for (const Shape& shape : history) {
-      if (&shape == &history.front()) costs.unseen.push_back(shape.first - shape.again);
-      else if (shape.seen) costs.seen.push_back(shape.first - shape.again);
+      const double extra = shape.first - shape.again;
+      if (&shape == &history.front()) {
+        costs.unseen.push_back(extra);
+      } else if (shape.seen) {
+        costs.seen.push_back(extra);
+      }
     }
   }
   return costs;

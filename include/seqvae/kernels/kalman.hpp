@@ -290,8 +290,9 @@ void check(const KalmanSimulateArgs<Real>& args);
 template <class Real>
 void check(const KalmanSampleArgs<Real>& args);
 
-/// n and m up to 64; no diffuse states, no pool; lengths, offsets and all arrays on the device. One
-/// step after the other, whatever the chunk. A workspace of its own size.
+/// n and m up to 64; no diffuse states, no pool; lengths, offsets and all arrays on the device.
+/// Chunks are the filter's alone; with chunk 0 their length hangs on n, T and B. A workspace of its
+/// own size.
 namespace cuda {
 /// Pure, as above. \throws InvalidArgument on a bad size.
 template <class Real>
