@@ -46,7 +46,7 @@ io::Json kernels() {
           {"categorical",
            "softmax, softmax_backward, one_hot_sample, categorical_kl, categorical_kl_backward"},
           {"chain", "chain, of the contracts of a step"},
-          {"dense", "dense, dense_weight_gradient, weight_gradients"},
+          {"dense", "dense, products, dense_weight_gradient, weight_gradients"},
           {"dropout", "dropout"},
           {"gaussian",
            "gaussian_head, gaussian_sample, gaussian_kl, gaussian_sample_kl, "

@@ -103,11 +103,20 @@ void dense(const DenseArgs<Real>& a) {
       panel_product(p);
       p.panel += p.width * K;
     }
-    if (a.activation != Activation::identity) {
-      const Rows<Real> y(a.y[row], a.y.stride);
+    const Rows<Real> y(a.y[row], a.y.stride);
+    if (a.activated) {
+      const Rows<const Real> activated(a.activated[row], a.activated.stride);
+      activation_backward<Real>({a.activation, p.rows, N, activated, y, y});
+    } else if (a.activation != Activation::identity) {
       activation<Real>({a.activation, p.rows, N, y, y});
     }
   }
+}
+
+template <class Real>
+void products(const ProductsArgs<Real>& a) {
+  check(a, WeightForm::packed);
+  for (std::int64_t i = 0; i < a.count; ++i) dense(a.calls[i]);
 }
 
 template <class Real>
@@ -146,6 +155,8 @@ template class PackedWeights<float>;
 template class PackedWeights<double>;
 template void dense(const DenseArgs<float>&);
 template void dense(const DenseArgs<double>&);
+template void products(const ProductsArgs<float>&);
+template void products(const ProductsArgs<double>&);
 template void dense_weight_gradient(const DenseWeightGradientArgs<float>&);
 template void dense_weight_gradient(const DenseWeightGradientArgs<double>&);
 template void weight_gradients(const WeightGradientsArgs<float>&);

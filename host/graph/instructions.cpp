@@ -110,7 +110,7 @@ PackedParameters<Real>::PackedParameters(const Scan& scan, const ParameterTable&
     : parameters_(parameters), of_(scan.graph.nodes.size(), -1) {
   for (std::size_t i = 0; i < scan.graph.nodes.size(); ++i) {
     const Node& node = scan.graph.nodes[i];
-    if (node.op != Op::linear && node.op != Op::linear_transposed) continue;
+    if (!is_product(node.op)) continue;
     of_[i] = find(node.weight, node.op == Op::linear_transposed);
   }
 }
@@ -165,6 +165,12 @@ std::size_t scratch_bytes(const std::vector<Instruction<Real>>& instructions,
 template <class Real>
 void execute(const Region& region, const std::vector<Instruction<Real>>& instructions,
              const ScanRows<Real>& rows) {
+  if (region.at_once) {
+    std::vector<DenseArgs<Real>> calls;
+    for (NodeId id : region.nodes) calls.push_back(product_of(instructions[index(id)], rows));
+    return run(ProductsArgs<Real>{calls.data(), static_cast<std::int64_t>(calls.size())},
+               *rows.queue);
+  }
   if (!region.loop) {
     for (NodeId id : region.nodes) execute(instructions[index(id)], rows, -1);
     return;
@@ -205,12 +211,44 @@ bool put_gradients_last(Scan& scan) {
       return moves;
     });
   }
-  for (NodeId id : last.nodes) {
-    schedule.region_of[index(id)] = static_cast<std::int32_t>(schedule.regions.size());
-  }
   const bool any = !last.nodes.empty();
   if (any) schedule.regions.push_back(std::move(last));
+  number_regions(schedule);
   return any;
+}
+
+void group_products(Scan& scan) {
+  std::vector<Region> regions;
+  std::vector<bool> waits(scan.graph.nodes.size(), false);
+  for (Region& region : scan.schedule.regions) {
+    if (region.loop) {
+      regions.push_back(std::move(region));
+      continue;
+    }
+    for (NodeId id : region.nodes) waits[index(id)] = true;
+    const auto ready = [&](NodeId id) {
+      return std::ranges::none_of(scan.graph[id].inputs, [&](NodeId input) {
+        return input != kNoNode && waits[index(input)];
+      });
+    };
+    while (!region.nodes.empty()) {
+      Region others, products;
+      products.at_once = true;
+      std::erase_if(region.nodes, [&](NodeId id) {
+        const bool runs = !is_product(scan.graph[id].op) && ready(id);
+        if (runs) others.nodes.push_back(id), waits[index(id)] = false;
+        return runs;
+      });
+      std::ranges::copy_if(region.nodes, std::back_inserter(products.nodes),
+                           [&](NodeId id) { return is_product(scan.graph[id].op) && ready(id); });
+      for (NodeId id : products.nodes) waits[index(id)] = false, std::erase(region.nodes, id);
+      for (Region* next : {&others, &products}) {
+        if (!next->nodes.empty()) regions.push_back(std::move(*next));
+      }
+    }
+  }
+  scan.schedule.regions = std::move(regions);
+  number_regions(scan.schedule);
 }
 
 NodeId latent_of(const Scan& scan, const std::string& name) {

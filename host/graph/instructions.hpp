@@ -81,6 +81,10 @@ void put_carries_first(Scan& scan);
 /// Sinks become the last region, so that they run as one. \return whether there are any
 bool put_gradients_last(Scan& scan);
 
+/// Products outside of loops become regions that run at once: as soon as what they read is there,
+/// and all else that could run has.
+void group_products(Scan& scan);
+
 /// The draw of a latent, by its name. \throws InvalidArgument where there is none
 NodeId latent_of(const Scan& scan, const std::string& name);
 

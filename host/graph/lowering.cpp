@@ -260,6 +260,27 @@ void diagonal(const Call<Real>& c) {
   }
 }
 
+template <class Real>
+DenseArgs<Real> product_of(const Call<Real>& c) {
+  const Instruction<Real>& instruction = c.instruction;
+  DenseArgs<Real> args{c.rows,  instruction.weights, c.in(0), instruction.bias,
+                       c.in(1), c.node().activation, c.out(), instruction.W};
+  args.activated = c.in(2);
+  return args;
+}
+
+/// A chain takes a slope as a stage of its own.
+template <class Real>
+void product(const Call<Real>& c) {
+  DenseArgs<Real> args = product_of(c);
+  const Rows<const Real> activated = args.activated;
+  if (c.shard.recorder == nullptr || !activated) return c.run(args);
+  args.activated = {}, args.activation = Activation::identity;
+  c.run(args);
+  c.run(ActivationBackwardArgs<Real>{c.node().activation, c.rows, c.node().D, activated, args.y,
+                                     args.y});
+}
+
 /// What a sink adds to the gradients.
 template <class Real>
 DenseWeightGradientArgs<Real> gradient_of(const Call<Real>& c) {
@@ -284,8 +305,7 @@ void dispatch(const Call<Real>& c) {
   switch (node.op) {
     case Op::linear:
     case Op::linear_transposed:
-      c.run(DenseArgs<Real>{rows, instruction.weights, c.in(0), instruction.bias, c.in(1),
-                            node.activation, c.out(), instruction.W});
+      product(c);
       break;
     case Op::activation:
       c.run(ActivationArgs<Real>{node.activation, rows, D, c.in(0), c.out()});
@@ -462,6 +482,13 @@ std::size_t scratch_bytes(const Instruction<Real>& instruction, const ScanRows<R
   }
 }
 
+bool is_product(Op op) { return op == Op::linear || op == Op::linear_transposed; }
+
+template <class Real>
+DenseArgs<Real> product_of(const Instruction<Real>& product, const ScanRows<Real>& shard) {
+  return product_of(Call<Real>{product, shard, -1, shard.rows(product.node->kind, -1)});
+}
+
 template <class Real>
 void execute(const Instruction<Real>& instruction, const ScanRows<Real>& shard, std::int64_t t) {
   dispatch(Call<Real>{instruction, shard, t, shard.rows(instruction.node->kind, t)});
@@ -473,6 +500,8 @@ DenseWeightGradientArgs<Real> gradient_of(const Instruction<Real>& sink,
   return gradient_of(Call<Real>{sink, shard, -1, shard.rows(sink.node->kind, -1)});
 }
 
+template DenseArgs<float> product_of(const Instruction<float>&, const ScanRows<float>&);
+template DenseArgs<double> product_of(const Instruction<double>&, const ScanRows<double>&);
 template DenseWeightGradientArgs<float> gradient_of(const Instruction<float>&,
                                                     const ScanRows<float>&);
 template DenseWeightGradientArgs<double> gradient_of(const Instruction<double>&,

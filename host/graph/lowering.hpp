@@ -110,6 +110,11 @@ std::size_t scratch_bytes(const Instruction<Real>& instruction, const ScanRows<R
 template <class Real>
 void execute(const Instruction<Real>& instruction, const ScanRows<Real>& shard, std::int64_t t);
 
+bool is_product(Op op);
+/// The product of an instruction that is one, over all rows.
+template <class Real>
+DenseArgs<Real> product_of(const Instruction<Real>& product, const ScanRows<Real>& shard);
+
 /// What a sink, whose op is weight_gradient or row_gradient, adds to the gradients over all rows.
 template <class Real>
 DenseWeightGradientArgs<Real> gradient_of(const Instruction<Real>& sink,

@@ -22,6 +22,14 @@ bool is_padded(const Scan& scan, NodeId id) {
   return node.op == Op::to_padded || scan.schedule.regions[static_cast<std::size_t>(region)].padded;
 }
 
+void number_regions(Schedule& schedule) {
+  for (std::size_t r = 0; r < schedule.regions.size(); ++r) {
+    for (NodeId id : schedule.regions[r].nodes) {
+      schedule.region_of[index(id)] = static_cast<std::int32_t>(r);
+    }
+  }
+}
+
 void pad_loops(Scan& scan, const std::vector<bool>& stays_packed) {
   Graph& graph = scan.graph;
   for (std::size_t r = 0; r < scan.schedule.regions.size(); ++r) {
@@ -53,11 +61,7 @@ void pad_loops(Scan& scan, const std::vector<bool>& stays_packed) {
   }
   scan.schedule.regions = std::move(regions);
   scan.schedule.region_of.resize(graph.nodes.size());
-  for (std::size_t r = 0; r < scan.schedule.regions.size(); ++r) {
-    for (NodeId id : scan.schedule.regions[r].nodes) {
-      scan.schedule.region_of[index(id)] = static_cast<std::int32_t>(r);
-    }
-  }
+  number_regions(scan.schedule);
 }
 
 }  // namespace seqvae

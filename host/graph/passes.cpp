@@ -107,6 +107,15 @@ void fuse(Graph& graph) {
         uses[index(product)] = 0;
         node = std::move(fused);
       }
+    } else if (node.op == Op::activation_backward) {
+      const NodeId activated = node.inputs[0], product = node.inputs[1];
+      if (graph[product].op == Op::linear_transposed && may_take(product, id)) {
+        Node fused = graph[product];
+        fused.activation = node.activation;
+        fused.inputs.push_back(activated);
+        uses[index(product)] = 0;
+        node = std::move(fused);
+      }
     }
   }
 }

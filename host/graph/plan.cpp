@@ -41,6 +41,9 @@ std::int64_t bucket(std::int64_t n) {
 Plan make_plan(const Scan& scan, Loops loops) {
   const Graph& graph = scan.graph;
   const auto region = [&](NodeId id) { return scan.schedule.region_of[index(id)]; };
+  const auto in_loop = [&](NodeId id) {
+    return scan.schedule.regions[static_cast<std::size_t>(region(id))].loop;
+  };
   const std::size_t count = graph.nodes.size();
   Plan plan;
   plan.storage.resize(count);
@@ -69,7 +72,8 @@ Plan make_plan(const Scan& scan, Loops loops) {
       const NodeId part = node.inputs[k];
       Storage& s = plan.storage[index(part)];
       if (may_be_placed(graph[part]) && graph[part].kind == node.kind && s.root == part &&
-          (loops == Loops::packed || region(part) == region(static_cast<NodeId>(i)))) {
+          (loops == Loops::packed || region(part) == region(static_cast<NodeId>(i)) ||
+           !(in_loop(part) || in_loop(static_cast<NodeId>(i))))) {
         s.root = static_cast<std::int32_t>(i), s.column = column;
         s.stride = plan.storage[i].stride;
         plan.placed[i][k] = 1;
@@ -85,13 +89,14 @@ Plan make_plan(const Scan& scan, Loops loops) {
     plan.storage[index(id)] = view;
   }
 
-  // Places in the order of execution: a loop is one place, as its values live while it runs.
+  // Places in the order of execution: a loop is one place, as its values live while it runs, and so
+  // are products that run at once.
   std::vector<std::int32_t> place(count, 0);
   std::int32_t now = 0;
   for (const Region& region : scan.schedule.regions) {
     for (NodeId id : region.nodes) {
       place[index(id)] = now;
-      if (!region.loop) ++now;
+      if (!region.loop && !region.at_once) ++now;
     }
     ++now;
   }

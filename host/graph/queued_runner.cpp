@@ -92,6 +92,7 @@ class QueuedRunner : public ScanRunner<Real> {
     }
     put_carries_first(scan_);
     has_gradients_ = put_gradients_last(scan_);
+    group_products(scan_);
     pad_loops(scan_, form_ == LoopForm::chains ? loops_that_chain() : std::vector<bool>());
     plan_ = make_plan(scan_, Loops::padded);
     if (queue_.device().is_cpu()) packed_.emplace(scan_, parameters_);

@@ -269,6 +269,7 @@ std::string describe(const Graph& graph, const Schedule& schedule,
       }
       if (node.op == Op::linear && node.activation != Activation::identity)
         text += " then activation";
+      if (node.op == Op::linear_transposed && node.inputs.size() > 2) text += " times the slope";
       if (!node.name.empty()) text += "  " + node.name;
       text += "\n";
     }

@@ -216,6 +216,7 @@ void arrange_chain(ChainStage<Real>* table, ChainArgs<Real>& args) {
     std::size_t o = 0;
     with_arguments<Real>(stage, [&](auto& a) {
       if constexpr (requires { a.W; }) {
+        require(!a.activated, "chain", "activated of a product", "given", "a stage of its own");
         args.product[stage.number] = {static_cast<std::int32_t>(a.W.N),
                                       static_cast<std::int32_t>(a.W.K)};
       }

@@ -53,6 +53,7 @@
   X(normalize, NormalizeArgs)                                        \
   X(normalize_backward, NormalizeBackwardArgs)                       \
   X(one_hot_sample, OneHotSampleArgs)                                \
+  X(products, ProductsArgs)                                          \
   X(select, SelectArgs)                                              \
   X(softmax, SoftmaxArgs)                                            \
   X(softmax_backward, SoftmaxBackwardArgs)                           \

@@ -55,6 +55,7 @@ void check(const DenseArgs<Real>& a, WeightForm form) {
   require_pointer(a.y.data, where, "y");
   require_stride(a.x.stride, a.M, K, where, "x.stride");
   require_stride(a.y.stride, a.M, N, where, "y.stride");
+  if (a.activated) require_stride(a.activated.stride, a.M, N, where, "activated.stride");
   if (!a.addend) return;
   if (a.addend.data == a.y.data && a.M > 1 && a.addend.stride != a.y.stride) {
     if (a.addend.stride >= N) {
@@ -65,6 +66,13 @@ void check(const DenseArgs<Real>& a, WeightForm form) {
   if (a.addend.stride != 0 || a.addend.data == a.y.data) {
     require_stride(a.addend.stride, a.M, N, where, "addend.stride", "0 or ");
   }
+}
+
+template <class Real>
+void check(const ProductsArgs<Real>& a, WeightForm form) {
+  require_size(a.count, "products", "count");
+  if (a.count > 0) require_pointer(a.calls, "products", "calls");
+  for (std::int64_t i = 0; i < a.count; ++i) check(a.calls[i], form);
 }
 
 template <class Real>
@@ -124,6 +132,8 @@ std::size_t cuda::dense_weight_gradient_workspace_bytes(std::int64_t M, std::int
 
 template void check(const DenseArgs<float>&, WeightForm);
 template void check(const DenseArgs<double>&, WeightForm);
+template void check(const ProductsArgs<float>&, WeightForm);
+template void check(const ProductsArgs<double>&, WeightForm);
 template void check(const DenseWeightGradientArgs<float>&);
 template void check(const DenseWeightGradientArgs<double>&);
 template void check(const WeightGradientsArgs<float>&);

@@ -1,7 +1,7 @@
-// Products by cuBLASLt, operands in float32 or rounded to bfloat16 on their way. A row-major matrix
-// is to it the transpose of a column-major one: y = left right is y^T = right^T left^T, with the
-// factors where they stand. Up to 64 rows in float32 are a kernel of our own (few_rows.cuh). A
-// weight gradient, whose sums are long, is a batch of slices by sizes alone, and their sum.
+// Large products, by cuBLASLt, operands in float32 or rounded to bfloat16 on their way. A row-major
+// matrix is to it the transpose of a column-major one: y = left right is y^T = right^T left^T, with
+// the factors where they stand. A weight gradient, whose sums are long, is a batch of slices by
+// sizes alone, and their sum.
 // Floor: arithmetic, 2 M N K flop. Hazards: the library may not split sums, whose order would hang
 // on the device's load. The algorithm is found once for all that it hangs on, alignments among it,
 // since a captured stream must not be asked. Its epilogue for relu makes 0 of a NaN, which is why
@@ -17,7 +17,7 @@
 #include "kernels/common/load_store.cuh"
 #include "kernels/common/rows.cuh"
 #include "kernels/common/runtime.hpp"
-#include "kernels/dense/few_rows.cuh"
+#include "kernels/dense/products.hpp"
 #include "kernels/dense/slices.hpp"
 #include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/dense.hpp"
@@ -235,12 +235,7 @@ void fill_with_zeros(Rows<float> matrix, std::int64_t rows, std::int64_t width, 
 
 }  // namespace
 
-void dense(const DenseArgs<float>& a, Stream stream) {
-  check(a, WeightForm::plain);
-  if (a.M == 0) return;
-  if (a.M <= kFewRowsAtMost && a.precision == Precision::float32) {
-    return few_rows::enqueue(a, stream);
-  }
+void dense_by_library(const DenseArgs<float>& a, Stream stream) {
   const std::int64_t M = a.M, N = a.W.N, K = a.W.K;
   const Rows<float> y = rows_of(a.y, M, N);
   // An addend that is one row for all is a bias; beside a bias, a pass of its own.
@@ -260,7 +255,11 @@ void dense(const DenseArgs<float>& a, Stream stream) {
   p.precision = a.precision;
   multiply(p, stream);
   if (second_bias != nullptr) multiply_add({M, N, 1, 1, y, {}, {second_bias, 0}, y}, stream);
-  if (a.activation != Activation::identity) activation({a.activation, M, N, y, y}, stream);
+  if (a.activated) {
+    activation_backward({a.activation, M, N, a.activated, y, y}, stream);
+  } else if (a.activation != Activation::identity) {
+    activation({a.activation, M, N, y, y}, stream);
+  }
 }
 
 void dense_weight_gradient(const DenseWeightGradientArgs<float>& a, Stream stream) {

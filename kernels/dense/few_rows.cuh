@@ -5,15 +5,20 @@
 // slice, four elements of K at a time; the slices' sums meet in shared memory in their order. x
 // comes by chunks of up to 256 elements of K into shared memory. Where N has too few blocks for the
 // device, a cluster of them splits K: each sends its sums to the first, which adds them in order.
+// Products that do not wait for each other share a launch.
 // Floor: W once from memory or L2, 4 N K bytes; 2 M N K flop.
 // Hazards: rows of a group lie R apart, so that neighbouring groups read neighbouring banks; a
 // chunk is overwritten only after all have read it. The first block of a cluster waits for all that
 // is sent to it before it ends.
 #pragma once
+#include <algorithm>
+
 #include "kernels/common/cluster.cuh"
 #include "kernels/common/functions.cuh"
 #include "kernels/common/launch.cuh"
 #include "kernels/common/load_store.cuh"
+#include "kernels/dense/finish.cuh"
+#include "kernels/dense/group.cuh"
 #include "seqvae/kernels/dense.hpp"
 
 namespace seqvae::cuda {
@@ -32,9 +37,13 @@ struct Shared {
   float x[4];                 // [rows][kStride], as many as there are; then what was sent
 };
 
-/// How K is cut: among the blocks of a cluster, and into chunks of a block.
-struct Cut {
-  int blocks, of_block, chunk;
+/// One product of a launch. K is cut among the blocks of a cluster, as many for all of the launch,
+/// and into chunks of a block.
+struct Product {
+  DenseArgs<float> args;
+  int groups, blocks, of_block, chunk;
+  bool wide_x, wide_W, wide_y;
+  unsigned end;
 };
 
 /// Elements k .. k + 3 of the two columns of W.
@@ -66,38 +75,40 @@ __device__ __forceinline__ void load_weights(float (&w)[2][4], const PlainWeight
 
 template <bool kTransposed>
 __global__ void __launch_bounds__(kThreads)
-    multiply(const __grid_constant__ DenseArgs<float> a, int groups, Cut cut, bool wide_x,
-             bool wide_W) {
+    multiply(const __grid_constant__ Group<Product> products) {
+  const auto [p, number] = call_of_block(products, &Product::end);
+  const DenseArgs<float>& a = p.args;
+  const int groups = p.groups, blocks = p.blocks;
   Shared& shared = shared_storage<Shared>();
   float* const x = shared.x;
   const int thread = static_cast<int>(threadIdx.x), M = static_cast<int>(a.M);
   const int pair = thread % kPairs, group = thread / kPairs % groups;
   const int slice = thread / kPairs / groups, slices = kGroupsBySlices / groups;
-  const int rank = cut.blocks > 1 ? static_cast<int>(cluster_rank()) : 0;
-  const std::int64_t first = std::int64_t{blockIdx.x} / cut.blocks * kColumns, n = first + 2 * pair;
-  const std::int64_t from = std::int64_t{rank} * cut.of_block, to = from + cut.of_block;
+  const int rank = blocks > 1 ? static_cast<int>(cluster_rank()) : 0;
+  const std::int64_t first = std::int64_t{number} / blocks * kColumns, n = first + 2 * pair;
+  const std::int64_t from = std::int64_t{rank} * p.of_block, to = from + p.of_block;
   const std::int64_t K = to < a.W.K ? to : a.W.K;  // of this block's part
-  const int length = cut.chunk / slices, begin = slice * length;
+  const int length = p.chunk / slices, begin = slice * length;
   const int rows = groups * kRows, quads = M * (kColumns / 4);
   float* const sent = x + rows * kStride;  // [block - 1][row][column]
   const SharedAddress received = shared_address(&shared.received[0]);
-  if (cut.blocks > 1) {
+  if (blocks > 1) {
     if (rank == 0 && thread == 0) {
       mbarrier_init(received, 1);
       mbarrier_init_fence();
-      mbarrier_arm(received, static_cast<unsigned>(cut.blocks - 1) * quads * 16);
+      mbarrier_arm(received, static_cast<unsigned>(blocks - 1) * quads * 16);
     }
     cluster_barrier();
   }
-  const bool wide = wide_W && (!kTransposed || n + 1 < a.W.N);
+  const bool wide = p.wide_W && (!kTransposed || n + 1 < a.W.N);
 
   float sums[kRows][2] = {};
-  for (std::int64_t chunk = from; chunk < K; chunk += cut.chunk) {
+  for (std::int64_t chunk = from; chunk < K; chunk += p.chunk) {
     __syncthreads();
     for (int i = thread; i < rows * (kChunk / 4); i += kThreads) {
       const int row = i / (kChunk / 4), k = i % (kChunk / 4) * 4;
-      if (k >= cut.chunk) continue;
-      const float4 quad = row < M && chunk + k < K ? load_quad(a.x[row], chunk + k, K, wide_x)
+      if (k >= p.chunk) continue;
+      const float4 quad = row < M && chunk + k < K ? load_quad(a.x[row], chunk + k, K, p.wide_x)
                                                    : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       *reinterpret_cast<float4*>(x + row * kStride + k) = quad;
     }
@@ -150,60 +161,67 @@ __global__ void __launch_bounds__(kThreads)
     }
     return;
   }
-  if (cut.blocks > 1) mbarrier_wait(received, 0);
+  if (blocks > 1) mbarrier_wait(received, 0);
   for (int i = thread; i < quads; i += kThreads) {
     float4 sum = sum_of(i);
-    for (int block = 1; block < cut.blocks; ++block) {
+    for (int block = 1; block < blocks; ++block) {
       sum = plus4(sum, *reinterpret_cast<const float4*>(sent + ((block - 1) * quads + i) * 4));
     }
-    const float of_column[4] = {sum.x, sum.y, sum.z, sum.w};
-    const int row = i / (kColumns / 4);
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      const std::int64_t at = first + i % (kColumns / 4) * 4 + c;
-      if (at >= a.W.N) continue;
-      float y = of_column[c];
-      if (a.bias != nullptr) y += a.bias[at];
-      if (a.addend) y += a.addend[row][at];
-      a.y[row][at] = activate(a.activation, y);
-    }
+    const std::int64_t column = first + i % (kColumns / 4) * 4;
+    if (column < a.W.N) finish_quad(a, i / (kColumns / 4), column, sum, p.wide_y);
   }
 }
 
-/// So many blocks of a cluster that the device is busy, each with 128 elements of K at least.
-inline Cut cut_of(std::int64_t K, std::int64_t blocks, int slices) {
-  Cut cut{1, 0, 0};
+/// Blocks of a cluster that share the K of each product, so that the device is busy, each with 128
+/// elements of K at least. `blocks`: how many there are without.
+inline int cluster_of(std::int64_t K, std::int64_t blocks) {
+  int cluster = 1;
   const bool has_clusters = device_limit(cudaDevAttrComputeCapabilityMajor) >= 9;
   const int wanted = device_limit(cudaDevAttrMultiProcessorCount) * 3 / 2;
-  while (has_clusters && cut.blocks < 8 && blocks * cut.blocks < wanted &&
-         K >= 2 * 128 * cut.blocks) {
-    cut.blocks *= 2;
+  while (has_clusters && cluster < 8 && blocks * cluster < wanted && K >= 2 * 128 * cluster) {
+    cluster *= 2;
   }
-  const auto up = [](std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; };
-  const std::int64_t of_block = up((K + cut.blocks - 1) / cut.blocks, 4);
-  const std::int64_t chunks = (of_block + kChunk - 1) / kChunk;
-  cut.of_block = static_cast<int>(of_block);
-  cut.chunk = static_cast<int>(up((of_block + chunks - 1) / chunks, 4 * slices));
-  return cut;
+  return cluster;
 }
 
-inline void enqueue(const DenseArgs<float>& a, Stream stream) {
-  int groups = 1;
-  while (groups * kRows < a.M) groups *= 2;
+inline Product product_of(const DenseArgs<float>& a, int cluster) {
+  Product p{a, 1, cluster, 0, 0, false, false, finishes_by_16_bytes(a), 0};
+  while (p.groups * kRows < a.M) p.groups *= 2;
+  const int slices = kGroupsBySlices / p.groups;
+  const auto up = [](std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; };
+  const std::int64_t of_block = up((a.W.K + cluster - 1) / cluster, 4);
+  const std::int64_t chunks = (of_block + kChunk - 1) / kChunk;
+  p.of_block = static_cast<int>(of_block);
+  p.chunk = static_cast<int>(up((of_block + chunks - 1) / chunks, 4 * slices));
   const PlainWeights<float>& W = a.W;
   const bool aligned = reinterpret_cast<std::uintptr_t>(W.data) % (W.transposed ? 8 : 16) == 0;
-  const bool wide_W =
-      aligned && (W.transposed ? W.stride % 2 == 0 : W.stride % 4 == 0 && W.K % 4 == 0);
-  const bool wide_x = fits_float4(a.x, W.K) || (a.M == 1 && fits_float4({a.x.data, 0}, W.K));
-  const unsigned blocks = blocks_for(W.N, kColumns);
-  const Cut cut = cut_of(W.K, blocks, kGroupsBySlices / groups);
-  const auto rows = static_cast<std::size_t>(groups) * kRows, M = static_cast<std::size_t>(a.M);
-  const std::size_t sent = static_cast<std::size_t>(cut.blocks - 1) * M * kColumns;
-  LaunchShape shape{blocks * static_cast<unsigned>(cut.blocks), kThreads,
-                    sizeof(Shared) + (rows * kStride + sent) * sizeof(float)};
-  shape.cluster = static_cast<unsigned>(cut.blocks);
-  launch(W.transposed ? multiply<true> : multiply<false>, shape, stream, a, groups, cut, wide_x,
-         wide_W);
+  p.wide_W = aligned && (W.transposed ? W.stride % 2 == 0 : W.stride % 4 == 0 && W.K % 4 == 0);
+  p.wide_x = fits_float4(a.x, W.K) || (a.M == 1 && fits_float4({a.x.data, 0}, W.K));
+  return p;
+}
+
+/// Products of 1 to 64 rows, whose weights all stand one way.
+inline void enqueue(const DenseArgs<float>* calls, int count, Stream stream) {
+  std::int64_t K = 0, columns = 0;
+  for (int i = 0; i < count; ++i) {
+    K = calls[i].W.K > K ? calls[i].W.K : K;
+    columns += blocks_for(calls[i].W.N, kColumns);
+  }
+  const int cluster = cluster_of(K, columns);
+  Group<Product> group{};
+  std::size_t elements = 0;
+  unsigned blocks = 0;
+  for (group.count = 0; group.count < count; ++group.count) {
+    Product& p = group.of[group.count] = product_of(calls[group.count], cluster);
+    p.end = blocks += blocks_for(p.args.W.N, kColumns) * static_cast<unsigned>(cluster);
+    const auto rows = static_cast<std::size_t>(p.groups) * kRows;
+    const auto M = static_cast<std::size_t>(p.args.M);
+    const std::size_t sent = static_cast<std::size_t>(cluster - 1) * M * kColumns;
+    elements = std::max(elements, rows * kStride + sent);
+  }
+  LaunchShape shape{blocks, kThreads, sizeof(Shared) + elements * sizeof(float)};
+  shape.cluster = static_cast<unsigned>(cluster);
+  launch(calls[0].W.transposed ? multiply<true> : multiply<false>, shape, stream, group);
 }
 
 }  // namespace few_rows

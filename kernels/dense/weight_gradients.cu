@@ -1,27 +1,23 @@
 // Many weight gradients at once, each too small to fill a device: grad_W = grad_y^T x, 64 x 64 of
-// it and up to 256 rows of the sum a block of 64 threads, 8 x 8 sums a thread in registers. Both
-// matrices lie by rows of the sum, so 16 rows of either are copied to shared memory as they are,
-// the next 16 on their way while these are multiplied; a row's 16 numbers of a thread are four
-// loads for 64 multiply-adds. Blocks of a gradient's first columns add up the bias too. Where a sum
-// has several slices a second kernel adds them in order, in double: the same bits in every run.
+// it and up to 256 rows of the sum a block (tile.cuh). Both matrices lie by elements of the sum.
+// Blocks of a gradient's first columns add up the bias too. Where a sum has several slices a second
+// kernel adds them in order, in double: the same bits in every run.
 // Floor: arithmetic, 2 M N K operations; 4 (N + K) bytes read a row and tile, and slices N K
 // written and read.
-// Hazards: a stage is read by all between two barriers, and written after the second; rows past the
-// slice and columns past the matrix are zeros there.
+// Hazards: tile.cuh's.
 #include "kernels/dense/weight_gradients.hpp"
-
-#include <vector>
 
 #include "kernels/common/launch.cuh"
 #include "kernels/common/load_store.cuh"
 #include "kernels/common/runtime.hpp"
+#include "kernels/dense/group.cuh"
+#include "kernels/dense/tile.cuh"
 #include "seqvae/kernels/reduce.hpp"
 
 namespace seqvae::cuda {
 namespace {
 
-constexpr int kThreads = 64, kDepth = 16, kTile = static_cast<int>(kGradientTile);
-constexpr int kQuads = kDepth * kTile / 4 / kThreads;  // of a stage and matrix, a thread
+static_assert(tile::kSide == kGradientTile);
 constexpr unsigned kSumThreads = 256;
 
 /// One gradient of a launch.
@@ -35,85 +31,26 @@ struct Gradient {
   bool accumulate, wide_y, wide_x, wide_W;
   unsigned products_end, sums_end;  ///< blocks of this and of those before it, in either kernel
 };
-/// As many as a kernel's parameters hold.
-struct Gradients {
-  static constexpr int kMost = 28;
-  Gradient of[kMost];
-  int count;
-};
-static_assert(sizeof(Gradients) <= 4096);
+using Gradients = Group<Gradient>;
 
-struct Stage {
-  float grad_y[kDepth][kTile], x[kDepth][kTile];
-};
-
-/// This thread's quads of rows first .. first + 16 and columns from `column`, zeros beyond `end`
-/// and `width`.
-__device__ __forceinline__ void fetch(float4 (&quads)[kQuads], const Rows<const float>& from,
-                                      std::int64_t first, std::int64_t end, std::int64_t column,
-                                      std::int64_t width, bool wide) {
-  const int row = static_cast<int>(threadIdx.x) / 16;
-  const std::int64_t d = column + 4 * (threadIdx.x % 16);
-#pragma unroll
-  for (int i = 0; i < kQuads; ++i) {
-    const std::int64_t r = first + row + 4 * i;
-    quads[i] = r < end && d < width ? load_quad(from[r], d, width, wide)
-                                    : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  }
-}
-__device__ __forceinline__ void keep(const float4 (&quads)[kQuads], float (&to)[kDepth][kTile]) {
-  const int row = static_cast<int>(threadIdx.x) / 16, d = 4 * static_cast<int>(threadIdx.x % 16);
-#pragma unroll
-  for (int i = 0; i < kQuads; ++i) {
-    *reinterpret_cast<float4*>(&to[row + 4 * i][d]) = quads[i];
-  }
-}
-
-__device__ __forceinline__ void add_products(float4& sums, float a, float4 b) {
-  sums.x = fmaf(a, b.x, sums.x), sums.y = fmaf(a, b.y, sums.y);
-  sums.z = fmaf(a, b.z, sums.z), sums.w = fmaf(a, b.w, sums.w);
-}
-
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(tile::kThreads)
     slice_products(const __grid_constant__ Gradients gradients) {
-  int which = 0;
-  while (blockIdx.x >= gradients.of[which].products_end) ++which;
-  const Gradient& g = gradients.of[which];
-  const unsigned begin = which == 0 ? 0 : gradients.of[which - 1].products_end;
-  const int tiles = g.tiles_n * g.tiles_k, place = static_cast<int>(blockIdx.x - begin);
-  const int slice = place / tiles, tile = place % tiles;
-  const std::int64_t n0 = std::int64_t{tile / g.tiles_k} * kTile;
-  const std::int64_t k0 = std::int64_t{tile % g.tiles_k} * kTile;
+  const auto [g, block] = call_of_block(gradients, &Gradient::products_end);
+  const int tiles = g.tiles_n * g.tiles_k, slice = block / tiles, tile = block % tiles;
+  const std::int64_t n0 = std::int64_t{tile / g.tiles_k} * tile::kSide;
+  const std::int64_t k0 = std::int64_t{tile % g.tiles_k} * tile::kSide;
   const std::int64_t first = slice * kGradientRows;
   const std::int64_t end = first + kGradientRows < g.M ? first + kGradientRows : g.M;
-  const int ty = static_cast<int>(threadIdx.x) / 8, tx = static_cast<int>(threadIdx.x) % 8;
   const bool sums_bias = g.grad_bias != nullptr && k0 == 0;
 
-  Stage& stage = shared_storage<Stage>();
-  float4 sums[8][2] = {};
+  tile::Stage& stage = shared_storage<tile::Stage>();
+  tile::Sums sums = {};
   double bias = 0.0;
-  float4 next_y[kQuads], next_x[kQuads];
-  fetch(next_y, g.grad_y, first, end, n0, g.N, g.wide_y);
-  fetch(next_x, g.x, first, end, k0, g.K, g.wide_x);
-  for (std::int64_t row = first; row < end; row += kDepth) {
-    keep(next_y, stage.grad_y), keep(next_x, stage.x);
-    __syncthreads();
-    fetch(next_y, g.grad_y, row + kDepth, end, n0, g.N, g.wide_y);
-    fetch(next_x, g.x, row + kDepth, end, k0, g.K, g.wide_x);
-#pragma unroll
-    for (int m = 0; m < kDepth; ++m) {
-      const float4 a0 = *reinterpret_cast<const float4*>(&stage.grad_y[m][4 * ty]);
-      const float4 a1 = *reinterpret_cast<const float4*>(&stage.grad_y[m][32 + 4 * ty]);
-      const float a[8] = {a0.x, a0.y, a0.z, a0.w, a1.x, a1.y, a1.z, a1.w};
-      const float4 b0 = *reinterpret_cast<const float4*>(&stage.x[m][4 * tx]);
-      const float4 b1 = *reinterpret_cast<const float4*>(&stage.x[m][32 + 4 * tx]);
-#pragma unroll
-      for (int i = 0; i < 8; ++i)
-        add_products(sums[i][0], a[i], b0), add_products(sums[i][1], a[i], b1);
-      if (sums_bias) bias += static_cast<double>(stage.grad_y[m][threadIdx.x]);
-    }
-    __syncthreads();
-  }
+  tile::multiply(sums, stage, {g.grad_y.data, g.grad_y.stride, g.N, end, true, g.wide_y}, n0,
+                 {g.x.data, g.x.stride, g.K, end, true, g.wide_x}, k0, first, end,
+                 [&](const tile::Stage& now, int m) {
+                   if (sums_bias) bias += static_cast<double>(now.a.at[m][threadIdx.x]);
+                 });
 
   const std::int64_t n = n0 + threadIdx.x;
   if (sums_bias && n < g.N) {
@@ -126,12 +63,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const std::int64_t r = n0 + 4 * ty + (i < 4 ? i : 28 + i);
+    const std::int64_t r = n0 + tile::line_of(i);
     if (r >= g.N) continue;
     float* to = g.slices > 1 ? g.products + (slice * std::int64_t{g.N} + r) * g.K : g.grad_W[r];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t k = k0 + 32 * half + 4 * tx;
+      const std::int64_t k = k0 + tile::column_of(half);
       if (k >= g.K) continue;
       float4 sum = sums[i][half];
       if (g.slices == 1 && g.accumulate) sum = plus4(sum, load_quad(to, k, g.K, g.wide_W));
@@ -143,11 +80,8 @@ __global__ void __launch_bounds__(kThreads)
 /// Four columns of a row of a gradient, or one entry of a bias, a thread.
 __global__ void __launch_bounds__(kSumThreads)
     add_slices(const __grid_constant__ Gradients gradients) {
-  int which = 0;
-  while (blockIdx.x >= gradients.of[which].sums_end) ++which;
-  const Gradient& g = gradients.of[which];
-  const unsigned begin = which == 0 ? 0 : gradients.of[which - 1].sums_end;
-  std::int64_t place = std::int64_t{blockIdx.x - begin} * kSumThreads + threadIdx.x;
+  const auto [g, block] = call_of_block(gradients, &Gradient::sums_end);
+  std::int64_t place = std::int64_t{block} * kSumThreads + threadIdx.x;
   const std::int64_t N = g.N, K = g.K, quads = (K + 3) / 4;
   if (place < N * quads) {
     const std::int64_t row = place / quads, k = 4 * (place % quads);
@@ -197,7 +131,7 @@ void enqueue(Gradients& gradients, Stream stream) {
     if (g.slices > 1) sums += blocks_for(entries, kSumThreads);
     g.products_end = products, g.sums_end = sums;
   }
-  launch(slice_products, {products, kThreads, sizeof(Stage)}, stream, gradients);
+  launch(slice_products, {products, tile::kThreads, sizeof(tile::Stage)}, stream, gradients);
   launch(add_slices, {sums, kSumThreads}, stream, gradients);
 }
 

@@ -6,6 +6,58 @@
 
 namespace seqvae::cuda::kalman {
 
+/// f(quad number's first column, its entries) of a row of 2 N, from `begin` on, 16 bytes at a time.
+template <class Real, int N, class F>
+__device__ __forceinline__ void for_each_quad_from(int begin, const Real* row, F f) {
+  using Quad = Pack<Real, 2 * N>;
+#pragma unroll 2
+  for (int p = begin / Quad::kCount * Quad::kCount; p < 2 * N; p += Quad::kCount) {
+    f(p, *reinterpret_cast<const Quad*>(row + p));
+  }
+}
+
+/// The column from i on with a row's largest entry; the first of several.
+template <class Real, int N>
+__device__ __forceinline__ int largest_from(int i, const Real* row) {
+  using Quad = Pack<Real, 2 * N>;
+  Real most[Quad::kCount] = {};
+  int where[Quad::kCount];
+#pragma unroll
+  for (int c = 0; c < Quad::kCount; ++c) where[c] = i;
+  for_each_quad_from<Real, N>(i, row, [&](int p, const Quad& quad) {
+#pragma unroll
+    for (int c = 0; c < Quad::kCount; ++c) {
+      const bool larger = p + c >= i && size(quad.x[c]) > most[c];
+      most[c] = larger ? size(quad.x[c]) : most[c];
+      where[c] = larger ? p + c : where[c];
+    }
+  });
+#pragma unroll
+  for (int c = 1; c < Quad::kCount; ++c) {
+    const bool larger = most[c] > most[0] || (most[c] == most[0] && where[c] < where[0]);
+    most[0] = larger ? most[c] : most[0];
+    where[0] = larger ? where[c] : where[0];
+  }
+  return where[0];
+}
+
+/// start + the product of two rows behind column i, in partial sums.
+template <class Real, int N>
+__device__ __forceinline__ Real product_behind(int i, const Real* a, const Real* b, Real start) {
+  using Quad = Pack<Real, 2 * N>;
+  Real sums[Quad::kCount] = {start};
+  for_each_quad_from<Real, N>(i + 1, a, [&](int p, const Quad& quad) {
+    const Quad other = *reinterpret_cast<const Quad*>(b + p);
+#pragma unroll
+    for (int c = 0; c < Quad::kCount; ++c) {
+      if (p + c > i) sums[c] = multiply_add(quad.x[c], other.x[c], sums[c]);
+    }
+  });
+#pragma unroll
+  for (int c = 1; c < Quad::kCount; ++c) sums[0] += sums[c];
+  return sums[0];
+}
+
 /// M[N][2 N] = [L | 0] times an orthogonal matrix, L lower triangular with a diagonal >= 0, row by
 /// row: a reflection makes what stands behind the diagonal zero, and turns the rows below. The
 /// largest entry comes to the diagonal first, and the reflection does not cancel it: so a small
@@ -14,41 +66,46 @@ namespace seqvae::cuda::kalman {
 template <class Real, int N>
 __device__ __forceinline__ void triangularize(const Lanes<Real, N>& lanes, std::int64_t n,
                                               Real* M) {
+  using Quad = Pack<Real, 2 * N>;
   constexpr int W = kRow<Real, 2 * N>;
   const int lane = lanes.lane();
   Real* own = M + lane * W;
   for (int i = 0; i < n; ++i) {
-    const Real* v = M + i * W;
-    int largest = i;
-    for (int p = i + 1; p < 2 * N; ++p) {
-      if (size(v[p]) > size(v[largest])) largest = p;
-    }
+    Real* v = M + i * W;
+    const int largest = largest_from<Real, N>(i, v);
     lanes.sync();
     if (lane >= i && largest > i) {
       const Real moved = own[i];
       own[i] = own[largest], own[largest] = moved;
     }
     lanes.sync();
-    Real rest = 0, diagonal = v[i];
-    for (int p = i + 1; p < 2 * N; ++p) rest = multiply_add(v[p], v[p], rest);
+    Real diagonal = v[i];
+    const Real rest = product_behind<Real, N>(i, v, v, Real(0));
     if (rest > 0) {
       const Real norm = root(multiply_add(diagonal, diagonal, rest));
       const Real first = diagonal < 0 ? diagonal - norm : diagonal + norm;
       const Real scale = 2 / multiply_add(first, first, rest);
       if (lane > i) {
-        Real along = first * own[i];
-        for (int p = i + 1; p < 2 * N; ++p) along = multiply_add(v[p], own[p], along);
-        along *= scale;
+        const Real along = scale * product_behind<Real, N>(i, v, own, first * own[i]);
         own[i] = multiply_add(-along, first, own[i]);
-        for (int p = i + 1; p < 2 * N; ++p) own[p] = multiply_add(-along, v[p], own[p]);
+        for_each_quad_from<Real, N>(i + 1, v, [&](int p, const Quad& quad) {
+          Quad& mine = *reinterpret_cast<Quad*>(own + p);
+          Quad turned = mine;
+#pragma unroll
+          for (int c = 0; c < Quad::kCount; ++c) {
+            if (p + c > i) turned.x[c] = multiply_add(-along, quad.x[c], turned.x[c]);
+          }
+          mine = turned;
+        });
       }
       diagonal = diagonal < 0 ? norm : -norm;
     }
     if (diagonal < 0 && lane > i) own[i] = -own[i];
-    lanes.sync();
-    if (lane != i) continue;
-    own[i] = size(diagonal);
-    for (int p = i + 1; p < 2 * N; ++p) own[p] = 0;
+    lanes.sync();  // all have read v
+    if (lane == i) own[i] = size(diagonal);
+    for (int p = lane; p < 2 * N; p += N) {
+      if (p > i) v[p] = 0;
+    }
   }
   lanes.sync();
 }

@@ -78,7 +78,7 @@ RULES = [
 # The host's side, single instructions that the emulator replaces, and what the host library shares.
 NOT_KERNELS = {"runtime.cu", "runtime.hpp", "launch.cuh", "cluster.cuh", "mma.cuh", "blocks.hpp",
                "chunks.hpp", "extent.hpp", "gru_memory.hpp", "lstm_memory.hpp", "slices.hpp",
-               "memory.hpp", "gradient_sums.hpp", "weight_gradients.hpp"}
+               "memory.hpp", "gradient_sums.hpp", "weight_gradients.hpp", "products.hpp"}
 
 # The tests of a file: those of the first key that its path below kernels/ begins with.
 ROWS = "*CudaRowContract*:*CudaDraw*"
@@ -86,9 +86,10 @@ BUT = "-*IsNearDouble*/0:*IsNearDouble*/3"  # the longest; 2 and 6 have two clus
 FAMILIES = {
     "categorical/": ROWS,
     "chain/": "*CudaChain*-*cluster16:*H33*",  # the longest
-    "common/": ROWS + ":*Gaussian*:*Move*:*CudaSum*:*LogMeanExp*:*AdamW*:*CudaDense*:*CudaMatrix*",
+    "common/": ROWS + ":*Gaussian*:*Move*:*CudaSum*:*LogMeanExp*:*AdamW*:*CudaDense*:*CudaProducts*:*CudaMatrix*",
     "dense/weight_gradients": "*WeightGradients*",
-    "dense/": "*CudaDense*",
+    "dense/tile.cuh": "*WeightGradients*:*CudaProducts*",
+    "dense/": "*CudaDense*:*CudaProducts*:*WeightGradients*",
     "elementwise/matrix_product": "*CudaMatrixProduct*",
     "elementwise/": ROWS,
     "gaussian/": "*Gaussian*:*CudaRowContract*",

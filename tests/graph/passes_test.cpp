@@ -94,6 +94,34 @@ TEST_F(Passes, SumsAndActivationsGoIntoTheirProduct) {
   EXPECT_EQ(g_[fused.inputs[1]].name, "v");
 }
 
+TEST_F(Passes, AnActivationsSlopeGoesIntoTheProductBeforeIt) {
+  const NodeId u = data(), y = add_activation(g_, Activation::tanh, data("v", 2));
+  const auto back = [&](NodeId grad) {
+    Node product;
+    product.op = Op::linear_transposed, product.D = 2, product.weight = weight(0);
+    product.inputs = {grad, kNoNode};
+    return add_rowwise(g_, std::move(product));
+  };
+  const auto slope = [&](NodeId grad) {
+    Node node;
+    node.op = Op::activation_backward, node.activation = Activation::tanh, node.D = 2;
+    node.inputs = {y, grad};
+    return add_rowwise(g_, std::move(node));
+  };
+  keep(slope(back(u)));
+  const NodeId twice = back(add_sum(g_, u, u));
+  keep(slope(twice)), keep(twice);
+  fuse(g_);
+  drop_dead(g_);
+  EXPECT_EQ(count(Op::activation_backward), 1) << printed();
+  const Node& fused = g_[g_.outputs[0].node];
+  ASSERT_EQ(fused.op, Op::linear_transposed);
+  EXPECT_EQ(fused.activation, Activation::tanh);
+  ASSERT_EQ(fused.inputs.size(), 3u);
+  EXPECT_EQ(g_[fused.inputs[0]].name, "u");
+  EXPECT_EQ(g_[fused.inputs[2]].op, Op::activation);
+}
+
 TEST_F(Passes, AProductThatIsReadTwiceStaysApart) {
   const NodeId u = data(), v = data("v", 3), product = add_linear(g_, u, weight(0), 3);
   keep(add_sum(g_, product, v));

@@ -3,6 +3,7 @@
 // stays within twice the CPU's, and the bits are the same in every run.
 #include <gmock/gmock.h>
 
+#include "kernels/dense/products.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/dense.hpp"
@@ -23,6 +24,7 @@ struct Case {
   Addend addend = Addend::none;
   Activation activation = Activation::identity;
   Placement place = {};
+  bool slope = false;  ///< the activation's, of what it gave elsewhere
 };
 
 /// A call and what y holds before it.
@@ -33,48 +35,76 @@ struct Call {
   MultiplyAddArgs<Real> fill() const { return {args.M, args.W.N, 1, 1, before, {}, {}, args.y}; }
 };
 
-void expect_dense(const Case& c) {
-  SCOPED_TRACE(
-      fmt::format("M {} N {} K {} transposed {} bias {} addend {} activation {} offset {} gap {}",
-                  c.M, c.N, c.K, c.transposed, c.bias, static_cast<int>(c.addend),
-                  static_cast<int>(c.activation), c.place.offset, c.place.gap));
+std::string describe(const Case& c) {
+  return fmt::format(
+      "M {} N {} K {} transposed {} bias {} addend {} activation {} slope {} offset {} gap {}", c.M,
+      c.N, c.K, c.transposed, c.bias, static_cast<int>(c.addend), static_cast<int>(c.activation),
+      c.slope, c.place.offset, c.place.gap);
+}
+
+constexpr std::size_t kInputs = 5;  // of a case
+void add_case(const Case& c, Problem& problem) {
   // Outputs of about 1, so that exp does not make a few of them decide.
   const double scale = 1 / std::sqrt(static_cast<double>(c.K));
-  Problem problem{{}, {{c.M, c.N}}, {}, c.place};
   problem.inputs.push_back({normals(c.M, c.K, 1)});
   problem.inputs.push_back({normals(c.transposed ? c.K : c.N, c.transposed ? c.N : c.K, 2, scale)});
   problem.inputs.push_back({normals(1, c.N, 3)});
   problem.inputs.push_back({normals(c.M, c.N, 4), c.addend == Addend::one_row});
-  const auto build = [&](auto real, auto in, auto out, auto) {
-    using Real = decltype(real);
-    Call<Real> call;
-    DenseArgs<Real>& a = call.args;
-    a.M = c.M, a.x = in(0), a.y = out(0), a.activation = c.activation;
-    a.W = {in(1).data, in(1).stride, c.N, c.K, c.transposed};
-    if (c.bias) a.bias = in(2).data;
-    if (c.addend == Addend::y) a.addend = a.y, call.before = in(3);
-    if (c.addend == Addend::other || c.addend == Addend::one_row) a.addend = in(3);
-    return call;
-  };
-  expect_parity(
-      problem, build,
-      []<class Real>(Call<Real> call) {
-        const PlainWeights<Real>& W = call.args.W;
-        cpu::PackedWeights<Real> packed(W.N, W.K);
-        packed.pack(W.data, W.stride, W.transposed);
-        call.args.weights = &packed;
-        if (call.before) cpu::multiply_add(call.fill());
-        cpu::dense(call.args);
-      },
-      [](const Call<float>& call, Stream stream) {
-        if (call.before) cuda::multiply_add(call.fill(), stream);
-        cuda::dense(call.args, stream);
-      });
+  problem.inputs.push_back({normals(c.M, c.N, 5)});
+  problem.outputs.push_back({c.M, c.N});
 }
 
-constexpr std::int64_t kSizes[][3] = {{1, 1, 1},      {3, 5, 7},   {1, 9, 4},
-                                      {17, 1, 3},     {2, 24, 16}, {40, 33, 65},
-                                      {129, 96, 100}, {65, 5, 7},  {70, 33, 20}};
+/// The case's call; its inputs are those from `first` on.
+template <class Real, class In>
+Call<Real> call_of(const Case& c, In in, std::size_t first, Rows<Real> y) {
+  Call<Real> call;
+  DenseArgs<Real>& a = call.args;
+  a.M = c.M, a.x = in(first), a.y = y, a.activation = c.activation;
+  a.W = {in(first + 1).data, in(first + 1).stride, c.N, c.K, c.transposed};
+  if (c.bias) a.bias = in(first + 2).data;
+  if (c.addend == Addend::y) a.addend = a.y, call.before = in(first + 3);
+  if (c.addend == Addend::other || c.addend == Addend::one_row) a.addend = in(first + 3);
+  if (c.slope) a.activated = in(first + 4);
+  return call;
+}
+
+template <class Real>
+void run_on_cpu(Call<Real> call) {
+  const PlainWeights<Real>& W = call.args.W;
+  cpu::PackedWeights<Real> packed(W.N, W.K);
+  packed.pack(W.data, W.stride, W.transposed);
+  call.args.weights = &packed;
+  if (call.before) cpu::multiply_add(call.fill());
+  cpu::dense(call.args);
+}
+
+/// By what its size says, and by the library, whatever its size.
+void expect_dense(const Case& c) {
+  Problem problem;
+  problem.place = c.place;
+  add_case(c, problem);
+  for (const bool by_library : {false, true}) {
+    SCOPED_TRACE(describe(c) + (by_library ? " by the library" : ""));
+    expect_parity(
+        problem,
+        [&](auto real, auto in, auto out, auto) {
+          return call_of<decltype(real)>(c, in, 0, out(0));
+        },
+        [](const auto& call) { run_on_cpu(call); },
+        [&](const Call<float>& call, Stream stream) {
+          if (call.before) cuda::multiply_add(call.fill(), stream);
+          if (by_library && call.args.M > 0) {
+            cuda::dense_by_library(call.args, stream);
+          } else {
+            cuda::dense(call.args, stream);
+          }
+        });
+  }
+}
+
+constexpr std::int64_t kSizes[][3] = {{1, 1, 1},    {3, 5, 7},     {1, 9, 4},      {17, 1, 3},
+                                      {2, 24, 16},  {40, 33, 65},  {129, 96, 100}, {65, 5, 7},
+                                      {70, 33, 20}, {130, 68, 12}, {66, 65, 17}};
 
 class CudaDense : public testing::TestWithParam<std::tuple<bool, bool, int>> {};
 
@@ -124,7 +154,70 @@ TEST(CudaDenseActivation, HasItsParity) {
     expect_dense({40, 33, 65, false, true, Addend::none, activation});
     expect_dense({13, 20, 8, true, false, Addend::y, activation, {1, 2}});
     expect_dense({13, 20, 8, false, true, Addend::one_row, activation});
+    expect_dense({70, 20, 8, true, false, Addend::none, activation});
+    for (const std::int64_t M : {3, 66}) {
+      expect_dense({M, 20, 8, true, false, Addend::none, activation, {}, true});
+      expect_dense({M, 7, 9, true, true, Addend::other, activation, {1, 2}, true});
+    }
   }
+}
+
+/// Products of few rows, of tiles and of bfloat16, their weights either way; of no rows; more than
+/// a launch holds.
+TEST(CudaProducts, HaveTheirParity) {
+  std::vector<Case> cases{{3, 5, 7},
+                          {0, 2, 3},
+                          {70, 65, 20, true, true, Addend::y, Activation::tanh},
+                          {1, 40, 600, false, false, Addend::none, Activation::relu},
+                          {66, 8, 12, false, true, Addend::one_row, Activation::sigmoid},
+                          {64, 9, 300, true},
+                          {200, 4, 33, true, false, Addend::other, Activation::relu, {}, true}};
+  for (std::int64_t i = 0; i < 24; ++i) {
+    cases.push_back({2 + i, 3 + i, 1 + i % 7, false, i % 3 > 0});
+    cases.push_back({65 + i, 70 - i, 1 + i % 7, true, i % 3 > 0});
+  }
+  Problem problem;
+  for (const Case& c : cases) add_case(c, problem);
+  expect_parity(
+      problem,
+      [&](auto real, auto in, auto out, auto) {
+        std::vector<Call<decltype(real)>> calls;
+        for (std::size_t i = 0; i < cases.size(); ++i) {
+          calls.push_back(call_of<decltype(real)>(cases[i], in, kInputs * i, out(i)));
+        }
+        return calls;
+      },
+      [](const auto& calls) {
+        for (const auto& call : calls) run_on_cpu(call);
+      },
+      [](const std::vector<Call<float>>& calls, Stream stream) {
+        std::vector<DenseArgs<float>> args;
+        for (const Call<float>& call : calls) {
+          if (call.before) cuda::multiply_add(call.fill(), stream);
+          args.push_back(call.args);
+        }
+        cuda::products({args.data(), static_cast<std::int64_t>(args.size())}, stream);
+      });
+}
+
+TEST(CudaProducts, NameArgumentValueAndRule) {
+  EXPECT_THAT(
+      [] {
+        cuda::products({nullptr, -1}, Stream());
+      },
+      testing::ThrowsMessage<InvalidArgument>("products: count = -1, must be from 0 to 2^31 - 1"));
+  EXPECT_THAT(
+      [] {
+        cuda::products({nullptr, 1}, Stream());
+      },
+      testing::ThrowsMessage<InvalidArgument>("products: calls is null, must point to memory"));
+  const DenseArgs<float> call;
+  EXPECT_THAT(
+      [&] {
+        cuda::products({&call, 1}, Stream());
+      },
+      testing::ThrowsMessage<InvalidArgument>("dense: W.data is null, must point to memory"));
+  cuda::products({}, Stream());
 }
 
 TEST(CudaDenseActivation, ReluLetsNaNThrough) {
@@ -207,6 +300,11 @@ TEST(CudaDense, NamesArgumentValueAndRule) {
   expect([](auto& a) { a.x.data = nullptr; }, "x is null, must point to memory");
   expect([](auto& a) { a.x.stride = 0; }, "x.stride = 0, must be >= 4 (a row's length)");
   expect([](auto& a) { a.y.stride = 2; }, "y.stride = 2, must be >= 3 (a row's length)");
+  expect(
+      [](auto& a) {
+        a.activated = {a.y.data, 2};
+      },
+      "activated.stride = 2, must be >= 3 (a row's length)");
   expect(
       [](auto& a) {
         a.addend = {a.y.data, 0};
@@ -314,7 +412,7 @@ class CudaWeightGradients : public testing::TestWithParam<bool> {
                           {0, 2, 0},
                           {33, 16, 24, true, Precision::bfloat16},
                           {33, 16, 24, false, Precision::bfloat16}};
-    for (std::int64_t i = 0; i < 20; ++i) all.push_back({5 + i, 3 + i, 1 + i % 7, i % 3 > 0});
+    for (std::int64_t i = 0; i < 30; ++i) all.push_back({5 + i, 3 + i, 1 + i % 7, i % 3 > 0});
     return all;
   }
 };
@@ -461,8 +559,29 @@ TEST(CudaDense, IsOneLaunchUnlessItMustBeMore) {
   EXPECT_EQ(launches(false, true, Activation::identity), 1u);
   EXPECT_EQ(launches(true, true, Activation::identity), 2u);
   EXPECT_EQ(launches(true, false, Activation::relu), 2u);
-  precision = Precision::float32;  // of few rows
+  precision = Precision::float32;
   EXPECT_EQ(launches(true, true, Activation::relu), 1u);
+}
+
+TEST(CudaProducts, AreOneLaunchOfAKind) {
+  const auto launches = [&](std::vector<std::int64_t> rows) {
+    const DeviceMatrix x = std::move(DeviceMatrix(70, 4, {}).write(normals(70, 4, 1)));
+    const DeviceMatrix W = std::move(DeviceMatrix(3, 4, {}).write(normals(3, 4, 2)));
+    std::vector<DeviceMatrix> y;
+    std::vector<DenseArgs<float>> calls;
+    for (const std::int64_t M : rows) {
+      DenseArgs<float> a;
+      a.M = M, a.x = x.view(), a.W = {W.view().data, 4, 3, 4};
+      a.y = y.emplace_back(70, 3, Placement{}).view();
+      calls.push_back(a);
+    }
+    emulation::take_traffic();
+    cuda::products({calls.data(), static_cast<std::int64_t>(calls.size())}, Stream());
+    return emulation::take_traffic().size();
+  };
+  EXPECT_EQ(launches({1, 5, 64}), 1u);
+  EXPECT_EQ(launches({70, 65}), 1u);
+  EXPECT_EQ(launches({70, 65, 1, 0, 2}), 2u);
 }
 
 TEST(CudaDense, IsRefusedByTheEmulatorWhereCublasWould) {

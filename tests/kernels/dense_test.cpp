@@ -22,12 +22,13 @@ struct DenseShape {
   bool bias = false, transposed = false;
   Activation activation = Activation::identity;
   std::int64_t gap = 0;
+  bool slope = false;
 
   friend std::ostream& operator<<(std::ostream& out, const DenseShape& s) {
     return out << "M" << s.M << "_N" << s.N << "_K" << s.K << "_addend"
                << static_cast<int>(s.addend) << (s.bias ? "_bias" : "")
                << (s.transposed ? "_transposed" : "") << "_act" << static_cast<int>(s.activation)
-               << "_gap" << s.gap;
+               << "_gap" << s.gap << (s.slope ? "_slope" : "");
   }
 };
 
@@ -35,7 +36,7 @@ struct DenseShape {
 template <class Real>
 struct DenseProblem {
   DenseShape s;
-  Matrix<Real> W, x, bias, addend, y;
+  Matrix<Real> W, x, bias, addend, activated, y;
   cpu::PackedWeights<Real> packed;
 
   explicit DenseProblem(const DenseShape& shape)
@@ -44,9 +45,11 @@ struct DenseProblem {
         x(s.M, s.K, {s.gap, s.gap}),
         bias(1, s.N),
         addend(s.addend == Addend::one_row ? 1 : s.M, s.N, {1, 2 * s.gap}),
+        activated(s.M, s.N, {0, s.gap}),
         y(s.M, s.N, {0, s.gap}),
         packed(s.N, s.K) {
     W.fill_normal(1), x.fill_normal(2), bias.fill_normal(3), addend.fill_normal(4);
+    activated.fill_normal(5);
     packed.pack(W.view().data, W.view().stride, s.transposed);
   }
   DenseArgs<Real> args() {
@@ -56,6 +59,7 @@ struct DenseProblem {
     if (s.addend == Addend::y) a.addend = y;
     if (s.addend == Addend::other) a.addend = addend;
     if (s.addend == Addend::one_row) a.addend = {addend.view().data, 0};
+    if (s.slope) a.activated = activated;
     return a;
   }
   void run() {
@@ -72,11 +76,13 @@ struct DenseProblem {
       sum += static_cast<Sum>(x(r, k)) * static_cast<Sum>(weight(n, k));
     }
     if (s.addend != Addend::none) sum += addend(s.addend == Addend::one_row ? 0 : r, n);
+    const Sum given = activated(r, n);
     switch (s.activation) {
       case Activation::relu:
+        if (s.slope) return given > 0 ? sum : Sum{0};
         return std::max(sum, Sum{0});
       case Activation::tanh:
-        return std::tanh(sum);
+        return s.slope ? sum * (1 - given) * (1 + given) : std::tanh(sum);
       default:
         return sum;
     }
@@ -117,6 +123,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(DenseShape{1, 1, 1}, DenseShape{1, 3, 5, Addend::y, true},
                     DenseShape{2, 1, 17, Addend::other, true},
                     DenseShape{7, 33, 31, Addend::other, true, false, Activation::tanh, 3},
+                    DenseShape{9, 20, 30, Addend::other, true, true, Activation::tanh, 1, true},
+                    DenseShape{130, 7, 5, Addend::none, false, true, Activation::relu, 0, true},
                     DenseShape{20, 200, 100, Addend::y, true, false, Activation::relu, 1},
                     DenseShape{33, 65, 64, Addend::one_row, false, true, Activation::relu},
                     DenseShape{31, 64, 257, Addend::one_row, true, true, Activation::tanh, 5},

@@ -50,7 +50,9 @@ enum class Op : std::uint8_t {
   absent,          ///< x of a step that is being generated: an error where a live node reads it
   // Affine maps. inputs: x, addend (optional).
   linear,             ///< act(x W^T + bias + addend)
-  linear_transposed,  ///< x W + addend: the input gradient of linear
+  linear_transposed,  ///< x W + addend: the input gradient of linear; given what an activation
+                      ///< gave,
+                      ///<   times its slope there
   // Elementwise.
   activation,           ///< inputs: x
   activation_backward,  ///< inputs: y, grad_y

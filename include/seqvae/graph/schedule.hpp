@@ -13,6 +13,7 @@ struct Region {
   bool loop = false;
   bool backward_in_time = false;
   bool padded = false;        ///< a loop over padded rows, as a device may want it
+  bool at_once = false;       ///< products over all rows that do not wait for each other: one call
   std::vector<NodeId> nodes;  ///< in the order of their execution
 };
 

@@ -1,7 +1,9 @@
 /// \file  Affine maps of rows: y = act( x W^T + bias + addend ), their input and weight gradients.
 ///
 ///     y[r][n]      = act( sum_k x[r][k] W[n][k] + bias[n] + addend[r][n] )
-///     grad_x[r][k] = sum_n grad_y[r][n] W[n][k]        the same contract, W packed transposed
+///     grad_x[r][k] = sum_n grad_y[r][n] W[n][k]        the same contract, W packed transposed;
+///                    times act'(x[r][k]), as a function of act's output x, where that is
+///                    `activated`
 ///     grad_W[n][k] = sum_r grad_y[r][n] x[r][k],   grad_bias[n] = sum_r grad_y[r][n]
 ///
 /// Weights stand as PyTorch's [out][in]. CUDA reads them there (`PlainWeights`). For the CPU they
@@ -13,9 +15,10 @@
 /// stands, in float and in double; an element of grad_W or grad_bias has the same bits however
 /// grad_W is shared out.
 ///
-/// On CUDA the products are cuBLASLt's: in float32 no tf32, and no sums are split but by sizes
-/// alone. The bits are the same in every run on one device and library for the same sizes, strides
-/// and alignments (of 16, 8 or 4 bytes); they may differ for another M.
+/// On CUDA small products are kernels of this library, several in one launch, and large ones
+/// cuBLASLt's: in float32 no tf32, and no sums are split but by sizes alone. The bits are the same
+/// in every run on one device and library for the same sizes, strides and alignments (of 16, 8 or 4
+/// bytes); they may differ for another M.
 #pragma once
 #include <cstddef>
 #include <cstdlib>
@@ -90,6 +93,15 @@ struct DenseArgs {
   Rows<Real> y;                                       ///< out [M][N]
   PlainWeights<Real> W;                               ///< [N][K]  CUDA
   Precision precision = Precision::float32;           ///< CUDA: of x and W in the product
+  Rows<const Real> activated;  ///< [M][N]  optional: what the activation gave; then the sum is not
+                               ///<   activated but multiplied by the activation's slope there
+};
+
+/// Several products, which need not wait for each other: none writes what another reads or writes.
+template <class Real>
+struct ProductsArgs {
+  const DenseArgs<Real>* calls = nullptr;  ///< [count]  host
+  std::int64_t count = 0;
 };
 
 /// M = 0 gives zeros, or, accumulating, leaves the outputs as they are. They overlap nothing.
@@ -121,6 +133,8 @@ struct WeightGradientsArgs {
 template <class Real>
 void check(const DenseArgs<Real>& args, WeightForm form);
 template <class Real>
+void check(const ProductsArgs<Real>& args, WeightForm form);
+template <class Real>
 void check(const DenseWeightGradientArgs<Real>& args);
 template <class Real>
 void check(const WeightGradientsArgs<Real>& args);
@@ -128,16 +142,21 @@ void check(const WeightGradientsArgs<Real>& args);
 namespace cuda {  ///< Enqueues on the stream; capturable once a call of the same sizes, strides and
                   ///< alignments was made, since the first one asks cuBLASLt for its algorithm.
 void dense(const DenseArgs<float>& args, Stream stream);
+/// The bits of each are those of dense() unless others beside it keep the device busy, where its
+/// sums are split among fewer blocks.
+void products(const ProductsArgs<float>& args, Stream stream);
 std::size_t dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N, std::int64_t K);
 void dense_weight_gradient(const DenseWeightGradientArgs<float>& args, Stream stream);
 std::size_t weight_gradients_workspace_bytes(const WeightGradientsArgs<float>& args);
-/// In two kernels for up to 28 of them, but for large ones and those in bfloat16.
+/// In two kernels for up to 36 of them, but for large ones and those in bfloat16.
 void weight_gradients(const WeightGradientsArgs<float>& args, Stream stream);
 }  // namespace cuda
 
 namespace cpu {  ///< Highway, on the vectors of the machine that runs.
 template <class Real>
 void dense(const DenseArgs<Real>& args);
+template <class Real>
+void products(const ProductsArgs<Real>& args);
 template <class Real>
 void dense_weight_gradient(const DenseWeightGradientArgs<Real>& args);
 template <class Real>

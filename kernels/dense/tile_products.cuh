@@ -1,0 +1,64 @@
+// Products of a training step, y = act(x W^T + bias + addend), each too small to fill a device: 64
+// x 64 of y a block (tile.cuh), and as many products in a launch as do not wait for each other.
+// Floor: arithmetic, 2 M N K operations; 4 (M + N) K bytes read for each tile of either.
+// Hazards: tile.cuh's. Where the addend is y, the thread that writes an element has read it.
+#pragma once
+#include "kernels/common/launch.cuh"
+#include "kernels/dense/finish.cuh"
+#include "kernels/dense/group.cuh"
+#include "kernels/dense/tile.cuh"
+#include "seqvae/kernels/dense.hpp"
+
+namespace seqvae::cuda::tile {
+
+/// One product of a launch.
+struct Product {
+  DenseArgs<float> args;
+  int columns;  ///< tiles of 64
+  bool wide_x, wide_W, wide_y;
+  unsigned end;
+};
+
+template <bool kTransposed>
+__global__ void __launch_bounds__(kThreads)
+    tile_products(const __grid_constant__ Group<Product> products) {
+  const auto [p, number] = call_of_block(products, &Product::end);
+  const DenseArgs<float>& a = p.args;
+  const std::int64_t m0 = std::int64_t{number / p.columns} * kSide;
+  const std::int64_t n0 = std::int64_t{number % p.columns} * kSide;
+  Sums sums = {};
+  multiply(sums, shared_storage<Stage>(), {a.x.data, a.x.stride, a.M, a.W.K, false, p.wide_x}, m0,
+           {a.W.data, a.W.stride, a.W.N, a.W.K, kTransposed, p.wide_W}, n0, 0, a.W.K,
+           [](const Stage&, int) {});
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const std::int64_t row = m0 + line_of(i);
+    if (row >= a.M) continue;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const std::int64_t n = n0 + column_of(half);
+      if (n < a.W.N) finish_quad(a, row, n, sums[i][half], p.wide_y);
+    }
+  }
+}
+
+/// Products whose weights all stand one way.
+inline void enqueue(const DenseArgs<float>* calls, int count, Stream stream) {
+  Group<Product> group{};
+  unsigned blocks = 0;
+  for (group.count = 0; group.count < count; ++group.count) {
+    const DenseArgs<float>& a = calls[group.count];
+    Product& p = group.of[group.count];
+    p.args = a;
+    const unsigned columns = blocks_for(a.W.N, kSide);
+    p.columns = static_cast<int>(columns);
+    p.wide_x = fits_float4(a.x, a.W.K);
+    p.wide_W = fits_float4({a.W.data, a.W.stride}, a.W.transposed ? a.W.N : a.W.K);
+    p.wide_y = finishes_by_16_bytes(a);
+    p.end = blocks += columns * blocks_for(a.M, kSide);
+  }
+  launch(calls[0].W.transposed ? tile_products<true> : tile_products<false>,
+         {blocks, kThreads, sizeof(Stage)}, stream, group);
+}
+
+}  // namespace seqvae::cuda::tile
