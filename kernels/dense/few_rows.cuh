@@ -28,6 +28,7 @@ constexpr std::int64_t kFewRowsAtMost = 64;
 namespace few_rows {
 
 constexpr int kThreads = 256, kColumns = 16, kPairs = kColumns / 2, kRows = 4, kChunk = 256;
+constexpr int kAhead = 6;  // quads of K of a thread that are on their way
 constexpr int kGroupsBySlices = kThreads / kPairs;
 constexpr int kStride = kChunk + 4;
 
@@ -46,35 +47,95 @@ struct Product {
   unsigned end;
 };
 
-/// Elements k .. k + 3 of the two columns of W.
-template <bool kTransposed>
+/// Elements k .. k + 3 of the two columns of W from n on. `wide`: 8 bytes of a row of [K][N], or 16
+/// of one of [N][K], at a time.
+template <bool kTransposed, bool kWide>
 __device__ __forceinline__ void load_weights(float (&w)[2][4], const PlainWeights<float>& W,
-                                             std::int64_t n, std::int64_t k, bool wide) {
+                                             std::int64_t n, std::int64_t k) {
   if constexpr (kTransposed) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float* row = W.data + (k + i) * W.stride + n;
       const bool inside = k + i < W.K;
-      if (wide) {
+      if constexpr (kWide) {
         const float2 two = inside ? *reinterpret_cast<const float2*>(row) : make_float2(0.0f, 0.0f);
         w[0][i] = two.x, w[1][i] = two.y;
       } else {
-        w[0][i] = inside && n < W.N ? row[0] : 0.0f;
+        w[0][i] = inside ? row[0] : 0.0f;
         w[1][i] = inside && n + 1 < W.N ? row[1] : 0.0f;
       }
     }
   } else {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
-      const float4 quad = n + c < W.N ? load_quad(W.data + (n + c) * W.stride, k, W.K, wide)
+      const float4 quad = n + c < W.N ? load_quad(W.data + (n + c) * W.stride, k, W.K, kWide)
                                       : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       w[c][0] = quad.x, w[c][1] = quad.y, w[c][2] = quad.z, w[c][3] = quad.w;
     }
   }
 }
 
+/// sums += x W^T over `count` quads of K from k on, of which kAhead are on their way at a time.
+/// Rows of x in shared memory lie `apart`.
+template <bool kTransposed, bool kWide>
+__device__ __forceinline__ void add_slice(float (&sums)[kRows][2], const PlainWeights<float>& W,
+                                          std::int64_t n, std::int64_t k, int count, const float* x,
+                                          int apart) {
+  float w[kAhead][2][4];
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    if (i < count) load_weights<kTransposed, kWide>(w[i], W, n, k + 4 * i);
+  }
+#pragma unroll 1
+  for (int q = 0; q < count; q += kAhead) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (q + i >= count) break;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const float4 quad = *reinterpret_cast<const float4*>(x + r * apart + 4 * (q + i));
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          sums[r][c] = fmaf(quad.x, w[i][c][0], sums[r][c]);
+          sums[r][c] = fmaf(quad.y, w[i][c][1], sums[r][c]);
+          sums[r][c] = fmaf(quad.z, w[i][c][2], sums[r][c]);
+          sums[r][c] = fmaf(quad.w, w[i][c][3], sums[r][c]);
+        }
+      }
+      const int next = q + i + kAhead;
+      if (next < count) load_weights<kTransposed, kWide>(w[i], W, n, k + 4 * next);
+    }
+  }
+}
+
+/// Elements k .. k + chunk - 1 of x's rows to shared memory, zeros from M and K on.
+template <bool kWide>
+__device__ __forceinline__ void bring_rows(const Rows<const float>& from, int M, int rows,
+                                           std::int64_t k, std::int64_t K, int chunk, float* x) {
+  constexpr int kQuads = kChunk / 4, kOnTheWay = 4;
+#pragma unroll 1
+  for (int first = static_cast<int>(threadIdx.x); first < rows * kQuads;
+       first += kOnTheWay * kThreads) {
+    float4 quads[kOnTheWay];
+#pragma unroll
+    for (int i = 0; i < kOnTheWay; ++i) {
+      const int place = first + i * kThreads, row = place / kQuads, column = place % kQuads * 4;
+      const bool inside = row < M && column < chunk && k + column < K;
+      quads[i] =
+          inside ? load_quad(from[row], k + column, K, kWide) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    }
+#pragma unroll
+    for (int i = 0; i < kOnTheWay; ++i) {
+      const int place = first + i * kThreads, row = place / kQuads, column = place % kQuads * 4;
+      if (row < rows && column < chunk) {
+        *reinterpret_cast<float4*>(x + row * kStride + column) = quads[i];
+      }
+    }
+  }
+}
+
 template <bool kTransposed>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     multiply(const __grid_constant__ Group<Product> products) {
   const auto [p, number] = call_of_block(products, &Product::end);
   const DenseArgs<float>& a = p.args;
@@ -101,36 +162,23 @@ __global__ void __launch_bounds__(kThreads)
     cluster_barrier();
   }
   const bool wide = p.wide_W && (!kTransposed || n + 1 < a.W.N);
+  const float* own = x + group * kStride + begin;
 
   float sums[kRows][2] = {};
   for (std::int64_t chunk = from; chunk < K; chunk += p.chunk) {
     __syncthreads();
-    for (int i = thread; i < rows * (kChunk / 4); i += kThreads) {
-      const int row = i / (kChunk / 4), k = i % (kChunk / 4) * 4;
-      if (k >= p.chunk) continue;
-      const float4 quad = row < M && chunk + k < K ? load_quad(a.x[row], chunk + k, K, p.wide_x)
-                                                   : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      *reinterpret_cast<float4*>(x + row * kStride + k) = quad;
+    if (p.wide_x) {
+      bring_rows<true>(a.x, M, rows, chunk, K, p.chunk, x);
+    } else {
+      bring_rows<false>(a.x, M, rows, chunk, K, p.chunk, x);
     }
     __syncthreads();
-    if (n >= a.W.N) continue;
-#pragma unroll 4
-    for (int k = begin; k < begin + length; k += 4) {
-      if (chunk + k >= K) break;
-      float w[2][4];
-      load_weights<kTransposed>(w, a.W, n, chunk + k, wide);
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        const float4 quad =
-            *reinterpret_cast<const float4*>(x + (group + r * groups) * kStride + k);
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          sums[r][c] = fmaf(quad.x, w[c][0], sums[r][c]);
-          sums[r][c] = fmaf(quad.y, w[c][1], sums[r][c]);
-          sums[r][c] = fmaf(quad.z, w[c][2], sums[r][c]);
-          sums[r][c] = fmaf(quad.w, w[c][3], sums[r][c]);
-        }
-      }
+    const std::int64_t k = chunk + begin, left = K - k < length ? K - k : length;
+    const int count = n < a.W.N && left > 0 ? static_cast<int>(left + 3) / 4 : 0;
+    if (wide) {
+      add_slice<kTransposed, true>(sums, a.W, n, k, count, own, groups * kStride);
+    } else {
+      add_slice<kTransposed, false>(sums, a.W, n, k, count, own, groups * kStride);
     }
   }
 #pragma unroll
@@ -168,7 +216,10 @@ __global__ void __launch_bounds__(kThreads)
       sum = plus4(sum, *reinterpret_cast<const float4*>(sent + ((block - 1) * quads + i) * 4));
     }
     const std::int64_t column = first + i % (kColumns / 4) * 4;
-    if (column < a.W.N) finish_quad(a, i / (kColumns / 4), column, sum, p.wide_y);
+    if (column >= a.W.N) continue;
+    Quad quad;
+    quad.read(a, i / (kColumns / 4), column, sum, p.wide_y);
+    quad.write(a, i / (kColumns / 4), column, p.wide_y);
   }
 }
 

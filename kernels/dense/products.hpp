@@ -11,7 +11,7 @@ enum class ProductBy { few_rows, tiles, library };
 /// What fills a device by itself is a library's. On an H200 tiles and cuBLASLt meet at 2^31
 /// multiply-adds.
 inline ProductBy product_by(const DenseArgs<float>& a) {
-  constexpr std::int64_t kFewRowsAtMost = 64, kTilesAtMost = std::int64_t{2} << 30;
+  constexpr std::int64_t kFewRowsAtMost = 64, kTilesAtMost = std::int64_t{1} << 28;
   if (a.precision != Precision::float32) return ProductBy::library;
   if (a.M <= kFewRowsAtMost) return ProductBy::few_rows;
   return a.M * a.W.N * a.W.K <= kTilesAtMost ? ProductBy::tiles : ProductBy::library;

@@ -19,25 +19,51 @@ struct Product {
   unsigned end;
 };
 
+/// The tile's sums, for rows to be written in whole lines; or the stage before.
+union Shared {
+  Stage stage;
+  float sums[kSide][kStride];
+};
+
 template <bool kTransposed>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 5)
     tile_products(const __grid_constant__ Group<Product> products) {
   const auto [p, number] = call_of_block(products, &Product::end);
   const DenseArgs<float>& a = p.args;
   const std::int64_t m0 = std::int64_t{number / p.columns} * kSide;
   const std::int64_t n0 = std::int64_t{number % p.columns} * kSide;
+  Shared& shared = shared_storage<Shared>();
   Sums sums = {};
-  multiply(sums, shared_storage<Stage>(), {a.x.data, a.x.stride, a.M, a.W.K, false, p.wide_x}, m0,
+  multiply(sums, shared.stage, {a.x.data, a.x.stride, a.M, a.W.K, false, p.wide_x}, m0,
            {a.W.data, a.W.stride, a.W.N, a.W.K, kTransposed, p.wide_W}, n0, 0, a.W.K,
-           [](const Stage&, int) {});
+           [](Stage&, int) {});
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const std::int64_t row = m0 + line_of(i);
-    if (row >= a.M) continue;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t n = n0 + column_of(half);
-      if (n < a.W.N) finish_quad(a, row, n, sums[i][half], p.wide_y);
+      *reinterpret_cast<float4*>(&shared.sums[line_of(i)][column_of(half)]) = sums[i][half];
+    }
+  }
+  __syncthreads();
+  // A line of 16 quads a row; four rows of a thread on their way at a time.
+  constexpr int kRowsAtOnce = kThreads / 16, kOnTheWay = 4;
+  const int column = 4 * (static_cast<int>(threadIdx.x) % 16);
+  const std::int64_t n = n0 + column;
+  if (n >= a.W.N) return;
+#pragma unroll 1
+  for (int first = static_cast<int>(threadIdx.x) / 16; first < kSide;
+       first += kOnTheWay * kRowsAtOnce) {
+    Quad quads[kOnTheWay];
+#pragma unroll
+    for (int i = 0; i < kOnTheWay; ++i) {
+      const int line = first + i * kRowsAtOnce;
+      const float4 sum = *reinterpret_cast<const float4*>(&shared.sums[line][column]);
+      if (m0 + line < a.M) quads[i].read(a, m0 + line, n, sum, p.wide_y);
+    }
+#pragma unroll
+    for (int i = 0; i < kOnTheWay; ++i) {
+      const std::int64_t row = m0 + first + i * kRowsAtOnce;
+      if (row < a.M) quads[i].write(a, row, n, p.wide_y);
     }
   }
 }
@@ -58,7 +84,7 @@ inline void enqueue(const DenseArgs<float>* calls, int count, Stream stream) {
     p.end = blocks += columns * blocks_for(a.M, kSide);
   }
   launch(calls[0].W.transposed ? tile_products<true> : tile_products<false>,
-         {blocks, kThreads, sizeof(Stage)}, stream, group);
+         {blocks, kThreads, sizeof(Shared)}, stream, group);
 }
 
 }  // namespace seqvae::cuda::tile

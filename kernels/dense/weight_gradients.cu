@@ -33,7 +33,7 @@ struct Gradient {
 };
 using Gradients = Group<Gradient>;
 
-__global__ void __launch_bounds__(tile::kThreads)
+__global__ void __launch_bounds__(tile::kThreads, 5)
     slice_products(const __grid_constant__ Gradients gradients) {
   const auto [g, block] = call_of_block(gradients, &Gradient::products_end);
   const int tiles = g.tiles_n * g.tiles_k, slice = block / tiles, tile = block % tiles;
@@ -48,8 +48,9 @@ __global__ void __launch_bounds__(tile::kThreads)
   double bias = 0.0;
   tile::multiply(sums, stage, {g.grad_y.data, g.grad_y.stride, g.N, end, true, g.wide_y}, n0,
                  {g.x.data, g.x.stride, g.K, end, true, g.wide_x}, k0, first, end,
-                 [&](const tile::Stage& now, int m) {
-                   if (sums_bias) bias += static_cast<double>(now.a.at[m][threadIdx.x]);
+                 [&](tile::Stage& now, int m) {
+                   const int line = static_cast<int>(threadIdx.x);
+                   if (sums_bias) bias += static_cast<double>(now.a.element(m, line));
                  });
 
   const std::int64_t n = n0 + threadIdx.x;
