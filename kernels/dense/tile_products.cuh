@@ -1,5 +1,6 @@
-// Products of a training step, y = act(x W^T + bias + addend), each too small to fill a device: 64
-// x 64 of y a block (tile.cuh), and as many products in a launch as do not wait for each other.
+// Products of a training step, y = act(x W^T + bias + addend), each too small to fill a device: a
+// tile of y a block (tile.cuh), and as many products in a launch as do not wait for each other.
+// Large tiles where there are enough of them.
 // Floor: arithmetic, 2 M N K operations; 4 (M + N) K bytes read for each tile of either.
 // Hazards: tile.cuh's. Where the addend is y, the thread that writes an element has read it.
 #pragma once
@@ -14,62 +15,64 @@ namespace seqvae::cuda::tile {
 /// One product of a launch.
 struct Product {
   DenseArgs<float> args;
-  int columns;  ///< tiles of 64
+  int columns;  ///< tiles
   bool wide_x, wide_W, wide_y;
   unsigned end;
 };
 
 /// The tile's sums, for rows to be written in whole lines; or the stage before.
+template <int kSide>
 union Shared {
-  Stage stage;
-  float sums[kSide][kStride];
+  typename Tile<kSide>::Stage stage;
+  float sums[kSide][Tile<kSide>::kStride];
 };
 
-template <bool kTransposed>
-__global__ void __launch_bounds__(kThreads, 5)
+template <int kSide, bool kTransposed>
+__global__ void __launch_bounds__(Tile<kSide>::kThreads, kSide == 64 ? 4 : 8)
     tile_products(const __grid_constant__ Group<Product> products) {
+  using T = Tile<kSide>;
   const auto [p, number] = call_of_block(products, &Product::end);
   const DenseArgs<float>& a = p.args;
   const std::int64_t m0 = std::int64_t{number / p.columns} * kSide;
   const std::int64_t n0 = std::int64_t{number % p.columns} * kSide;
-  Shared& shared = shared_storage<Shared>();
-  Sums sums = {};
-  multiply(sums, shared.stage, {a.x.data, a.x.stride, a.M, a.W.K, false, p.wide_x}, m0,
-           {a.W.data, a.W.stride, a.W.N, a.W.K, kTransposed, p.wide_W}, n0, 0, a.W.K,
-           [](Stage&, int) {});
+  Shared<kSide>& shared = shared_storage<Shared<kSide>>();
+  typename T::Sums sums = {};
+  T::multiply(sums, shared.stage, {a.x.data, a.x.stride, a.M, a.W.K, false, p.wide_x}, m0,
+              {a.W.data, a.W.stride, a.W.N, a.W.K, kTransposed, p.wide_W}, n0, 0, a.W.K,
+              [](typename T::Stage&, int) {});
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < 4 * T::kParts; ++i) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      *reinterpret_cast<float4*>(&shared.sums[line_of(i)][column_of(half)]) = sums[i][half];
+    for (int part = 0; part < T::kParts; ++part) {
+      *reinterpret_cast<float4*>(&shared.sums[T::line_of(i)][T::column_of(part)]) = sums[i][part];
     }
   }
   __syncthreads();
-  // A line of 16 quads a row; four rows of a thread on their way at a time.
-  constexpr int kRowsAtOnce = kThreads / 16, kOnTheWay = 4;
-  const int column = 4 * (static_cast<int>(threadIdx.x) % 16);
+  // A row's quads by neighbouring threads; four rows of a thread on their way at a time.
+  constexpr int kQuadsOfRow = kSide / 4, kApart = T::kThreads / kQuadsOfRow, kOnTheWay = 4;
+  const int column = 4 * (static_cast<int>(threadIdx.x) % kQuadsOfRow);
   const std::int64_t n = n0 + column;
   if (n >= a.W.N) return;
 #pragma unroll 1
-  for (int first = static_cast<int>(threadIdx.x) / 16; first < kSide;
-       first += kOnTheWay * kRowsAtOnce) {
+  for (int first = static_cast<int>(threadIdx.x) / kQuadsOfRow; first < kSide;
+       first += kOnTheWay * kApart) {
     Quad quads[kOnTheWay];
 #pragma unroll
     for (int i = 0; i < kOnTheWay; ++i) {
-      const int line = first + i * kRowsAtOnce;
+      const int line = first + i * kApart;
       const float4 sum = *reinterpret_cast<const float4*>(&shared.sums[line][column]);
       if (m0 + line < a.M) quads[i].read(a, m0 + line, n, sum, p.wide_y);
     }
 #pragma unroll
     for (int i = 0; i < kOnTheWay; ++i) {
-      const std::int64_t row = m0 + first + i * kRowsAtOnce;
+      const std::int64_t row = m0 + first + i * kApart;
       if (row < a.M) quads[i].write(a, row, n, p.wide_y);
     }
   }
 }
 
-/// Products whose weights all stand one way.
-inline void enqueue(const DenseArgs<float>* calls, int count, Stream stream) {
+template <int kSide>
+void enqueue_tiles(const DenseArgs<float>* calls, int count, Stream stream) {
   Group<Product> group{};
   unsigned blocks = 0;
   for (group.count = 0; group.count < count; ++group.count) {
@@ -83,8 +86,21 @@ inline void enqueue(const DenseArgs<float>* calls, int count, Stream stream) {
     p.wide_y = finishes_by_16_bytes(a);
     p.end = blocks += columns * blocks_for(a.M, kSide);
   }
-  launch(calls[0].W.transposed ? tile_products<true> : tile_products<false>,
-         {blocks, kThreads, sizeof(Shared)}, stream, group);
+  launch(calls[0].W.transposed ? tile_products<kSide, true> : tile_products<kSide, false>,
+         {blocks, Tile<kSide>::kThreads, sizeof(Shared<kSide>)}, stream, group);
+}
+
+/// Products whose weights all stand one way.
+inline void enqueue(const DenseArgs<float>* calls, int count, Stream stream) {
+  constexpr unsigned kEnough = 512;  // large tiles: some for each multiprocessor
+  unsigned large = 0;
+  for (int i = 0; i < count; ++i)
+    large += blocks_for(calls[i].M, 64) * blocks_for(calls[i].W.N, 64);
+  if (large >= kEnough) {
+    enqueue_tiles<64>(calls, count, stream);
+  } else {
+    enqueue_tiles<32>(calls, count, stream);
+  }
 }
 
 }  // namespace seqvae::cuda::tile

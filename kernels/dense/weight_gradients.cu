@@ -17,7 +17,7 @@
 namespace seqvae::cuda {
 namespace {
 
-static_assert(tile::kSide == kGradientTile);
+using SumTile = Tile<kGradientTile>;
 constexpr unsigned kSumThreads = 256;
 
 /// One gradient of a launch.
@@ -33,25 +33,25 @@ struct Gradient {
 };
 using Gradients = Group<Gradient>;
 
-__global__ void __launch_bounds__(tile::kThreads, 5)
+__global__ void __launch_bounds__(SumTile::kThreads, 5)
     slice_products(const __grid_constant__ Gradients gradients) {
   const auto [g, block] = call_of_block(gradients, &Gradient::products_end);
   const int tiles = g.tiles_n * g.tiles_k, slice = block / tiles, tile = block % tiles;
-  const std::int64_t n0 = std::int64_t{tile / g.tiles_k} * tile::kSide;
-  const std::int64_t k0 = std::int64_t{tile % g.tiles_k} * tile::kSide;
+  const std::int64_t n0 = std::int64_t{tile / g.tiles_k} * kGradientTile;
+  const std::int64_t k0 = std::int64_t{tile % g.tiles_k} * kGradientTile;
   const std::int64_t first = slice * kGradientRows;
   const std::int64_t end = first + kGradientRows < g.M ? first + kGradientRows : g.M;
   const bool sums_bias = g.grad_bias != nullptr && k0 == 0;
 
-  tile::Stage& stage = shared_storage<tile::Stage>();
-  tile::Sums sums = {};
+  SumTile::Stage& stage = shared_storage<SumTile::Stage>();
+  SumTile::Sums sums = {};
   double bias = 0.0;
-  tile::multiply(sums, stage, {g.grad_y.data, g.grad_y.stride, g.N, end, true, g.wide_y}, n0,
-                 {g.x.data, g.x.stride, g.K, end, true, g.wide_x}, k0, first, end,
-                 [&](tile::Stage& now, int m) {
-                   const int line = static_cast<int>(threadIdx.x);
-                   if (sums_bias) bias += static_cast<double>(now.a.element(m, line));
-                 });
+  SumTile::multiply(sums, stage, {g.grad_y.data, g.grad_y.stride, g.N, end, true, g.wide_y}, n0,
+                    {g.x.data, g.x.stride, g.K, end, true, g.wide_x}, k0, first, end,
+                    [&](SumTile::Stage& now, int m) {
+                      const int line = static_cast<int>(threadIdx.x);
+                      if (sums_bias) bias += static_cast<double>(now.a.element(m, line));
+                    });
 
   const std::int64_t n = n0 + threadIdx.x;
   if (sums_bias && n < g.N) {
@@ -64,12 +64,12 @@ __global__ void __launch_bounds__(tile::kThreads, 5)
   }
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const std::int64_t r = n0 + tile::line_of(i);
+    const std::int64_t r = n0 + SumTile::line_of(i);
     if (r >= g.N) continue;
     float* to = g.slices > 1 ? g.products + (slice * std::int64_t{g.N} + r) * g.K : g.grad_W[r];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t k = k0 + tile::column_of(half);
+      const std::int64_t k = k0 + SumTile::column_of(half);
       if (k >= g.K) continue;
       float4 sum = sums[i][half];
       if (g.slices == 1 && g.accumulate) sum = plus4(sum, load_quad(to, k, g.K, g.wide_W));
@@ -132,7 +132,7 @@ void enqueue(Gradients& gradients, Stream stream) {
     if (g.slices > 1) sums += blocks_for(entries, kSumThreads);
     g.products_end = products, g.sums_end = sums;
   }
-  launch(slice_products, {products, tile::kThreads, sizeof(tile::Stage)}, stream, gradients);
+  launch(slice_products, {products, SumTile::kThreads, sizeof(SumTile::Stage)}, stream, gradients);
   launch(add_slices, {sums, kSumThreads}, stream, gradients);
 }
 
