@@ -1,7 +1,7 @@
 // Products of few rows, y = act(x W^T + bias + addend) with M <= 64, as a loop over time has them:
 // the weights are read once, by all of the device, which a library that may not split sums cannot.
-// A block is 16 columns, 256 threads: 8 pairs of columns by R groups of rows by S slices of K, with
-// R the power of two at or above M / 4 and R S = 32. A thread adds 4 rows by 2 columns over its
+// A block is 16 columns, 256 threads: 4 quads of columns by R groups of rows by S slices of K, with
+// R the power of two at or above M / 4 and R S = 64. A thread adds 4 rows by 4 columns over its
 // slice, four elements of K at a time; the slices' sums meet in shared memory in their order. x
 // comes by chunks of up to 256 elements of K into shared memory. Where N has too few blocks for the
 // device, a cluster of them splits K: each sends its sums to the first, which adds them in order.
@@ -27,9 +27,10 @@ constexpr std::int64_t kFewRowsAtMost = 64;
 
 namespace few_rows {
 
-constexpr int kThreads = 256, kColumns = 16, kPairs = kColumns / 2, kRows = 4, kChunk = 256;
-constexpr int kAhead = 6;  // quads of K of a thread that are on their way
-constexpr int kGroupsBySlices = kThreads / kPairs;
+constexpr int kThreads = 256, kColumns = 16, kColumnQuads = kColumns / 4, kRows = 4;
+constexpr int kChunk = 256;
+constexpr int kAhead = 3;  // quads of K of a thread that are on their way
+constexpr int kGroupsBySlices = kThreads / kColumnQuads;
 constexpr int kStride = kChunk + 4;
 
 struct Shared {
@@ -47,44 +48,55 @@ struct Product {
   unsigned end;
 };
 
-/// Elements k .. k + 3 of the two columns of W from n on. `wide`: 8 bytes of a row of [K][N], or 16
-/// of one of [N][K], at a time.
+/// Four columns of W as a thread reads them along K. `wide`: by 16 bytes, of a row of [K][N] or of
+/// each of four rows of [N][K].
 template <bool kTransposed, bool kWide>
-__device__ __forceinline__ void load_weights(float (&w)[2][4], const PlainWeights<float>& W,
-                                             std::int64_t n, std::int64_t k) {
-  if constexpr (kTransposed) {
+class Columns {
+ public:
+  __device__ __forceinline__ Columns(const PlainWeights<float>& W, std::int64_t n, std::int64_t k)
+      : stride_(W.stride),
+        at_(W.data + (kTransposed ? k * W.stride + n : n * W.stride + k)),
+        columns_(static_cast<int>(W.N - n)),
+        elements_(static_cast<int>(W.K - k)) {}
+  /// w[c] of elements 4 q .. 4 q + 3; K has them all, but for the last ones of a last quad.
+  __device__ __forceinline__ void load(float4 (&w)[4], int q) const {
+    const float4 zero = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if constexpr (kTransposed) {
+      float4 rows[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float* row = W.data + (k + i) * W.stride + n;
-      const bool inside = k + i < W.K;
-      if constexpr (kWide) {
-        const float2 two = inside ? *reinterpret_cast<const float2*>(row) : make_float2(0.0f, 0.0f);
-        w[0][i] = two.x, w[1][i] = two.y;
-      } else {
-        w[0][i] = inside ? row[0] : 0.0f;
-        w[1][i] = inside && n + 1 < W.N ? row[1] : 0.0f;
+      for (int i = 0; i < 4; ++i) {
+        const bool inside = 4 * q + i < elements_;
+        rows[i] = inside ? load_quad(at_ + (4 * q + i) * stride_, 0, columns_, kWide) : zero;
+      }
+      w[0] = make_float4(rows[0].x, rows[1].x, rows[2].x, rows[3].x);
+      w[1] = make_float4(rows[0].y, rows[1].y, rows[2].y, rows[3].y);
+      w[2] = make_float4(rows[0].z, rows[1].z, rows[2].z, rows[3].z);
+      w[3] = make_float4(rows[0].w, rows[1].w, rows[2].w, rows[3].w);
+    } else {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        w[c] =
+            c < columns_ ? load_quad(at_ + c * stride_ + 4 * q, 0, elements_ - 4 * q, kWide) : zero;
       }
     }
-  } else {
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const float4 quad = n + c < W.N ? load_quad(W.data + (n + c) * W.stride, k, W.K, kWide)
-                                      : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      w[c][0] = quad.x, w[c][1] = quad.y, w[c][2] = quad.z, w[c][3] = quad.w;
-    }
   }
-}
 
-/// sums += x W^T over `count` quads of K from k on, of which kAhead are on their way at a time.
-/// Rows of x in shared memory lie `apart`.
+ private:
+  std::int64_t stride_;
+  const float* at_;
+  int columns_, elements_;  ///< from the first on
+};
+
+/// sums += x W^T over `count` quads of K, of which kAhead are on their way at a time. Rows of x in
+/// shared memory lie `apart`.
 template <bool kTransposed, bool kWide>
-__device__ __forceinline__ void add_slice(float (&sums)[kRows][2], const PlainWeights<float>& W,
-                                          std::int64_t n, std::int64_t k, int count, const float* x,
-                                          int apart) {
-  float w[kAhead][2][4];
+__device__ __forceinline__ void add_slice(float (&sums)[kRows][4],
+                                          const Columns<kTransposed, kWide>& W, int count,
+                                          const float* x, int apart) {
+  float4 w[kAhead][4];
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
-    if (i < count) load_weights<kTransposed, kWide>(w[i], W, n, k + 4 * i);
+    if (i < count) W.load(w[i], i);
   }
 #pragma unroll 1
   for (int q = 0; q < count; q += kAhead) {
@@ -95,41 +107,41 @@ __device__ __forceinline__ void add_slice(float (&sums)[kRows][2], const PlainWe
       for (int r = 0; r < kRows; ++r) {
         const float4 quad = *reinterpret_cast<const float4*>(x + r * apart + 4 * (q + i));
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          sums[r][c] = fmaf(quad.x, w[i][c][0], sums[r][c]);
-          sums[r][c] = fmaf(quad.y, w[i][c][1], sums[r][c]);
-          sums[r][c] = fmaf(quad.z, w[i][c][2], sums[r][c]);
-          sums[r][c] = fmaf(quad.w, w[i][c][3], sums[r][c]);
+        for (int c = 0; c < 4; ++c) {
+          sums[r][c] = fmaf(quad.x, w[i][c].x, sums[r][c]);
+          sums[r][c] = fmaf(quad.y, w[i][c].y, sums[r][c]);
+          sums[r][c] = fmaf(quad.z, w[i][c].z, sums[r][c]);
+          sums[r][c] = fmaf(quad.w, w[i][c].w, sums[r][c]);
         }
       }
-      const int next = q + i + kAhead;
-      if (next < count) load_weights<kTransposed, kWide>(w[i], W, n, k + 4 * next);
+      if (q + i + kAhead < count) W.load(w[i], q + i + kAhead);
     }
   }
 }
 
-/// Elements k .. k + chunk - 1 of x's rows to shared memory, zeros from M and K on.
+/// Elements k .. k + chunk - 1 of x's rows to shared memory, zeros from M and K on: a thread has
+/// one quad of every fourth row.
 template <bool kWide>
 __device__ __forceinline__ void bring_rows(const Rows<const float>& from, int M, int rows,
                                            std::int64_t k, std::int64_t K, int chunk, float* x) {
-  constexpr int kQuads = kChunk / 4, kOnTheWay = 4;
+  constexpr int kQuads = kChunk / 4, kApart = kThreads / kQuads, kOnTheWay = 4;
+  const int column = static_cast<int>(threadIdx.x) % kQuads * 4;
+  if (column >= chunk) return;
+  const std::int64_t left = K - k - column;
+  const float* at = from.data + k + column;
 #pragma unroll 1
-  for (int first = static_cast<int>(threadIdx.x); first < rows * kQuads;
-       first += kOnTheWay * kThreads) {
+  for (int row = static_cast<int>(threadIdx.x) / kQuads; row < rows; row += kOnTheWay * kApart) {
     float4 quads[kOnTheWay];
 #pragma unroll
     for (int i = 0; i < kOnTheWay; ++i) {
-      const int place = first + i * kThreads, row = place / kQuads, column = place % kQuads * 4;
-      const bool inside = row < M && column < chunk && k + column < K;
-      quads[i] =
-          inside ? load_quad(from[row], k + column, K, kWide) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      const int r = row + i * kApart;
+      quads[i] = r < M && left > 0 ? load_quad(at + r * from.stride, 0, left, kWide)
+                                   : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
 #pragma unroll
     for (int i = 0; i < kOnTheWay; ++i) {
-      const int place = first + i * kThreads, row = place / kQuads, column = place % kQuads * 4;
-      if (row < rows && column < chunk) {
-        *reinterpret_cast<float4*>(x + row * kStride + column) = quads[i];
-      }
+      const int r = row + i * kApart;
+      if (r < rows) *reinterpret_cast<float4*>(x + r * kStride + column) = quads[i];
     }
   }
 }
@@ -143,10 +155,10 @@ __global__ void __launch_bounds__(kThreads, 2)
   Shared& shared = shared_storage<Shared>();
   float* const x = shared.x;
   const int thread = static_cast<int>(threadIdx.x), M = static_cast<int>(a.M);
-  const int pair = thread % kPairs, group = thread / kPairs % groups;
-  const int slice = thread / kPairs / groups, slices = kGroupsBySlices / groups;
+  const int column_quad = thread % kColumnQuads, group = thread / kColumnQuads % groups;
+  const int slice = thread / kColumnQuads / groups, slices = kGroupsBySlices / groups;
   const int rank = blocks > 1 ? static_cast<int>(cluster_rank()) : 0;
-  const std::int64_t first = std::int64_t{number} / blocks * kColumns, n = first + 2 * pair;
+  const std::int64_t first = std::int64_t{number} / blocks * kColumns, n = first + 4 * column_quad;
   const std::int64_t from = std::int64_t{rank} * p.of_block, to = from + p.of_block;
   const std::int64_t K = to < a.W.K ? to : a.W.K;  // of this block's part
   const int length = p.chunk / slices, begin = slice * length;
@@ -161,10 +173,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     cluster_barrier();
   }
-  const bool wide = p.wide_W && (!kTransposed || n + 1 < a.W.N);
   const float* own = x + group * kStride + begin;
 
-  float sums[kRows][2] = {};
+  float sums[kRows][4] = {};
   for (std::int64_t chunk = from; chunk < K; chunk += p.chunk) {
     __syncthreads();
     if (p.wide_x) {
@@ -175,18 +186,17 @@ __global__ void __launch_bounds__(kThreads, 2)
     __syncthreads();
     const std::int64_t k = chunk + begin, left = K - k < length ? K - k : length;
     const int count = n < a.W.N && left > 0 ? static_cast<int>(left + 3) / 4 : 0;
-    if (wide) {
-      add_slice<kTransposed, true>(sums, a.W, n, k, count, own, groups * kStride);
+    if (p.wide_W) {
+      add_slice(sums, Columns<kTransposed, true>(a.W, n, k), count, own, groups * kStride);
     } else {
-      add_slice<kTransposed, false>(sums, a.W, n, k, count, own, groups * kStride);
+      add_slice(sums, Columns<kTransposed, false>(a.W, n, k), count, own, groups * kStride);
     }
   }
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      shared.partial[(slice * rows + group + r * groups) * kColumns + 2 * pair + c] = sums[r][c];
-    }
+    const int place = (slice * rows + group + r * groups) * kColumns + 4 * column_quad;
+    *reinterpret_cast<float4*>(shared.partial + place) =
+        make_float4(sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
   }
   __syncthreads();
   // Four columns of a row a thread: the slices' sums, then the blocks'.
@@ -223,13 +233,13 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-/// Blocks of a cluster that share the K of each product, so that the device is busy, each with 128
-/// elements of K at least. `blocks`: how many there are without.
+/// Blocks of a cluster that share the K of each product: as many as there is room for side by side,
+/// each with 128 elements of K at least. `blocks`: how many there are without.
 inline int cluster_of(std::int64_t K, std::int64_t blocks) {
   int cluster = 1;
   const bool has_clusters = device_limit(cudaDevAttrComputeCapabilityMajor) >= 9;
-  const int wanted = device_limit(cudaDevAttrMultiProcessorCount) * 3 / 2;
-  while (has_clusters && cluster < 8 && blocks * cluster < wanted && K >= 2 * 128 * cluster) {
+  const int room = 2 * device_limit(cudaDevAttrMultiProcessorCount);
+  while (has_clusters && cluster < 8 && 2 * cluster * blocks <= room && K >= 2 * 128 * cluster) {
     cluster *= 2;
   }
   return cluster;
@@ -245,8 +255,7 @@ inline Product product_of(const DenseArgs<float>& a, int cluster) {
   p.of_block = static_cast<int>(of_block);
   p.chunk = static_cast<int>(up((of_block + chunks - 1) / chunks, 4 * slices));
   const PlainWeights<float>& W = a.W;
-  const bool aligned = reinterpret_cast<std::uintptr_t>(W.data) % (W.transposed ? 8 : 16) == 0;
-  p.wide_W = aligned && (W.transposed ? W.stride % 2 == 0 : W.stride % 4 == 0 && W.K % 4 == 0);
+  p.wide_W = fits_float4({W.data, W.stride}, W.transposed ? W.N : W.K);
   p.wide_x = fits_float4(a.x, W.K) || (a.M == 1 && fits_float4({a.x.data, 0}, W.K));
   return p;
 }

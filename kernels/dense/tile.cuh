@@ -149,13 +149,10 @@ struct Tile {
       keep(next_a, a.across, stage.a), keep(next_b, b.across, stage.b);
       __syncthreads();
       from_a.fetch(next_a), from_b.fetch(next_b);
-#pragma unroll 1
-      for (int eight = 0; eight < kDepth; eight += 8) {
 #pragma unroll
-        for (int i = eight; i < eight + 8; ++i) {
-          add_element(sums, stage, i);
-          each(stage, i);
-        }
+      for (int i = 0; i < kDepth; ++i) {
+        add_element(sums, stage, i);
+        each(stage, i);
       }
       __syncthreads();
     }

@@ -1,6 +1,6 @@
 // Products of a training step, y = act(x W^T + bias + addend), each too small to fill a device: a
-// tile of y a block (tile.cuh), and as many products in a launch as do not wait for each other.
-// Large tiles where there are enough of them.
+// tile of y a block, 32 a side (tile.cuh), and as many products in a launch as do not wait for each
+// other.
 // Floor: arithmetic, 2 M N K operations; 4 (M + N) K bytes read for each tile of either.
 // Hazards: tile.cuh's. Where the addend is y, the thread that writes an element has read it.
 #pragma once
@@ -12,6 +12,9 @@
 
 namespace seqvae::cuda::tile {
 
+constexpr int kSide = 32;
+using T = Tile<kSide>;
+
 /// One product of a launch.
 struct Product {
   DenseArgs<float> args;
@@ -21,25 +24,23 @@ struct Product {
 };
 
 /// The tile's sums, for rows to be written in whole lines; or the stage before.
-template <int kSide>
 union Shared {
-  typename Tile<kSide>::Stage stage;
-  float sums[kSide][Tile<kSide>::kStride];
+  T::Stage stage;
+  float sums[kSide][T::kStride];
 };
 
-template <int kSide, bool kTransposed>
-__global__ void __launch_bounds__(Tile<kSide>::kThreads, kSide == 64 ? 4 : 8)
+template <bool kTransposed>
+__global__ void __launch_bounds__(T::kThreads, 8)
     tile_products(const __grid_constant__ Group<Product> products) {
-  using T = Tile<kSide>;
   const auto [p, number] = call_of_block(products, &Product::end);
   const DenseArgs<float>& a = p.args;
   const std::int64_t m0 = std::int64_t{number / p.columns} * kSide;
   const std::int64_t n0 = std::int64_t{number % p.columns} * kSide;
-  Shared<kSide>& shared = shared_storage<Shared<kSide>>();
-  typename T::Sums sums = {};
+  Shared& shared = shared_storage<Shared>();
+  T::Sums sums = {};
   T::multiply(sums, shared.stage, {a.x.data, a.x.stride, a.M, a.W.K, false, p.wide_x}, m0,
               {a.W.data, a.W.stride, a.W.N, a.W.K, kTransposed, p.wide_W}, n0, 0, a.W.K,
-              [](typename T::Stage&, int) {});
+              [](T::Stage&, int) {});
 #pragma unroll
   for (int i = 0; i < 4 * T::kParts; ++i) {
 #pragma unroll
@@ -71,8 +72,8 @@ __global__ void __launch_bounds__(Tile<kSide>::kThreads, kSide == 64 ? 4 : 8)
   }
 }
 
-template <int kSide>
-void enqueue_tiles(const DenseArgs<float>* calls, int count, Stream stream) {
+/// Products whose weights all stand one way.
+inline void enqueue(const DenseArgs<float>* calls, int count, Stream stream) {
   Group<Product> group{};
   unsigned blocks = 0;
   for (group.count = 0; group.count < count; ++group.count) {
@@ -86,21 +87,8 @@ void enqueue_tiles(const DenseArgs<float>* calls, int count, Stream stream) {
     p.wide_y = finishes_by_16_bytes(a);
     p.end = blocks += columns * blocks_for(a.M, kSide);
   }
-  launch(calls[0].W.transposed ? tile_products<kSide, true> : tile_products<kSide, false>,
-         {blocks, Tile<kSide>::kThreads, sizeof(Shared<kSide>)}, stream, group);
-}
-
-/// Products whose weights all stand one way.
-inline void enqueue(const DenseArgs<float>* calls, int count, Stream stream) {
-  constexpr unsigned kEnough = 512;  // large tiles: some for each multiprocessor
-  unsigned large = 0;
-  for (int i = 0; i < count; ++i)
-    large += blocks_for(calls[i].M, 64) * blocks_for(calls[i].W.N, 64);
-  if (large >= kEnough) {
-    enqueue_tiles<64>(calls, count, stream);
-  } else {
-    enqueue_tiles<32>(calls, count, stream);
-  }
+  launch(calls[0].W.transposed ? tile_products<true> : tile_products<false>,
+         {blocks, T::kThreads, sizeof(Shared)}, stream, group);
 }
 
 }  // namespace seqvae::cuda::tile

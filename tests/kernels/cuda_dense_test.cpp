@@ -200,13 +200,6 @@ TEST(CudaProducts, HaveTheirParity) {
       });
 }
 
-/// So many rows that tiles are large.
-TEST(CudaProducts, OfManyTilesHaveTheirParity) {
-  expect_dense({32800, 5, 9, false, true, Addend::other, Activation::relu});
-  expect_dense({32800, 3, 20, true});
-  expect_dense({8300, 260, 4, true, true, Addend::none, Activation::tanh, {1, 3}, true});
-}
-
 TEST(CudaProducts, NameArgumentValueAndRule) {
   EXPECT_THAT(
       [] {
