@@ -217,11 +217,54 @@ void time_adamw(Report& report, std::int64_t count) {
               [&](Stream stream) { cuda::adamw(args, stream); });
 }
 
+Input matrix(std::int64_t rows, std::int64_t D) {
+  return Input(rows, D, normals(std::min<std::int64_t>(rows * D, 1 << 16)));
+}
+
+/// Four products in one call, and four weight gradients, as a training step has them.
+void time_at_once(Report& report, const ProductShape& shape, const Input& x, double flops,
+                  std::int64_t bytes) {
+  constexpr std::int64_t kCalls = 4;
+  const auto [M, N, K] = shape;
+  if (M * N * K > 1 << 28) return;  // fills a device by itself
+  std::list<DeviceArray<float>> results;
+  const auto result = [&](std::int64_t count) {
+    return results.emplace_back(static_cast<std::size_t>(count)).data();
+  };
+  if (report.wants("products")) {
+    const Input W = matrix(N, K), bias = matrix(1, N);
+    std::vector<DenseArgs<float>> calls;
+    for (std::int64_t i = 0; i < kCalls; ++i) {
+      DenseArgs<float> args;
+      args.M = M, args.x = x.view(), args.W = {W.data(), K, N, K}, args.bias = bias.data();
+      args.activation = Activation::relu, args.y = {result(M * N), N};
+      calls.push_back(args);
+    }
+    const ProductsArgs<float> args{calls.data(), kCalls};
+    cuda::products(args, Stream());
+    report.time(
+        "products_of_4", shape.name(), kCalls * bytes,
+        [&](Stream stream) { cuda::products(args, stream); }, kCalls * flops);
+  }
+  if (report.wants("weight_gradients") && M >= 1024) {
+    const Input grad_y = matrix(M, N);
+    std::vector<DenseWeightGradientArgs<float>> calls;
+    for (std::int64_t i = 0; i < kCalls; ++i) {
+      calls.push_back({M, N, K, grad_y.view(), x.view(), false, {result(N * K), K}, result(N)});
+    }
+    WeightGradientsArgs<float> args{calls.data(), kCalls};
+    args.workspace_bytes = cuda::weight_gradients_workspace_bytes(args);
+    const DeviceArray<double> workspace(args.workspace_bytes / sizeof(double) + 2);
+    args.workspace = workspace.data();
+    cuda::weight_gradients(args, Stream());
+    report.time(
+        "weight_gradients_of_4", shape.name(), kCalls * bytes,
+        [&](Stream stream) { cuda::weight_gradients(args, stream); }, kCalls * flops);
+  }
+}
+
 void time_dense(Report& report, const ProductShape& shape) {
   const auto [M, N, K] = shape;
-  const auto matrix = [](std::int64_t rows, std::int64_t D) {
-    return Input(rows, D, normals(std::min<std::int64_t>(rows * D, 1 << 16)));
-  };
   const double flops = 2.0 * static_cast<double>(M) * static_cast<double>(N * K);
   const std::int64_t bytes = 4 * (M * K + N * K + M * N + N);
   const Input x = matrix(M, K);
@@ -256,6 +299,7 @@ void time_dense(Report& report, const ProductShape& shape) {
         "dense_weight_gradient", shape.name(), bytes,
         [&](Stream stream) { cuda::dense_weight_gradient(args, stream); }, flops);
   }
+  time_at_once(report, shape, x, flops, bytes);
 }
 
 Settings parse(int argc, char** argv) {
@@ -291,8 +335,8 @@ Settings parse(int argc, char** argv) {
   if (settings.shapes.empty()) settings.shapes = {{1 << 20, 64}, {2580, 100}};
   if (settings.parameters.empty()) settings.parameters = {300'000, 30'000'000};
   if (settings.products.empty()) {  // a batch's gates and layers; one step's
-    settings.products = {
-        {2580, 600, 600}, {2580, 1800, 600}, {16384, 1536, 512}, {20, 1800, 600}, {64, 1536, 512}};
+    settings.products = {{2580, 600, 600}, {2580, 1800, 600}, {16384, 1536, 512},
+                         {1256, 200, 100}, {20, 1800, 600},   {64, 1536, 512}};
   }
   return settings;
 }

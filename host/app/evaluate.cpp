@@ -10,6 +10,8 @@
 #include "host/app/progress.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/inference/scores.hpp"
+#include "seqvae/models/lgssm_fit.hpp"
+#include "seqvae/train/run_folder.hpp"
 
 namespace seqvae::app {
 namespace {
@@ -21,7 +23,7 @@ struct EvaluateCommand {
   DataArguments data;
   std::string bound;
   std::optional<std::int64_t> samples, season;
-  bool forecast = false;
+  bool forecast = false, parameters = false;
   ForecastOptions options;
 };
 
@@ -82,12 +84,30 @@ void add_forecast_scores(io::Json& report, const EvaluateCommand& a, const OpenM
   report["seasonal_naive"] = naive;
 }
 
+/// Each parameter of the exact model, in the units that it sees, with its standard error by what
+/// these data say of it.
+void add_parameters(io::Json& report, const EvaluateCommand& a, const OpenModel& model,
+                    const data::SequenceSet& set) {
+  const FittedLgssm fitted = RunFolder::open(a.model.run).lgssm("best");
+  const std::vector<std::string> names = fitted.form->names();
+  const std::vector<double> errors =
+      lgssm_standard_errors(*fitted.form, set, fitted.parameters, &model.machine->pool);
+  io::Json parameters = io::Json::object();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    parameters[names[i]] = {{"value", fitted.parameters[i]}, {"standard_error", errors[i]}};
+  }
+  report["parameters"] = parameters;
+}
+
 void run(EvaluateCommand a) {
   if (a.forecast && a.data.load.stride) {  // of the origins, not of windows
     a.options.stride = *a.data.load.stride;
     a.data.load.stride.reset();
   }
   const OpenModel model = open_model(a.model, a.run);
+  if (a.parameters && (model.name != "lgssm" || a.model.run.empty())) {
+    throw InputError("--parameters", "", "needs a run of lgssm, whose parameters are estimates");
+  }
   const std::string bound = bound_of(a.bound, *model.predictor);
   const OpenData data = open_data(model, a.data, a.common);
   const data::SequenceSet& set = data.set();
@@ -109,6 +129,7 @@ void run(EvaluateCommand a) {
                      {"sequences", e.sequences},
                      {"observed", e.observed}};
   if (e.residuals) report["residuals"] = json_of(*e.residuals);
+  if (a.parameters) add_parameters(report, a, model, set);
   if (a.forecast) {
     a.options.seed = seed;
     a.options.samples = a.samples.value_or(100);
@@ -128,6 +149,8 @@ void add_evaluate(CLI::App& program) {
   add_text(*command, "--bound", arguments->bound, "elbo|iwae|exact", "which (the model's first)");
   add_integer(*command, "--samples", arguments->samples, 1,
               "draws a sequence (elbo 1, iwae 100, forecasts 100)");
+  command->add_flag("--parameters", arguments->parameters,
+                    "also each parameter of a run's lgssm, with its standard error");
   CLI::Option* forecast =
       command->add_flag("--forecast", arguments->forecast,
                         "also forecast from rolling origins, one every --stride N steps (1)");

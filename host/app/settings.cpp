@@ -62,7 +62,9 @@ io::Json lgssm_configuration(const io::Json& settings, const std::string& source
   }
   if (chosen.empty())
     chosen["structural"] = {{"level", true}, {"trend", true}, {"irregular", true}};
-  make_lgssm_form(io::JsonView(chosen, source, "configuration"), 1, 0);
+  io::Json of_any_data = chosen;
+  of_any_data.erase("fixed");  // matrices, which must fit the data
+  make_lgssm_form(io::JsonView(of_any_data, source, "configuration"), 1, 0);
   return chosen;
 }
 
@@ -117,7 +119,12 @@ std::vector<Setting> read_settings(const io::Path& file) {
 io::Json default_settings(const std::string& model) {
   const bool exact = model == "lgssm";
   return {{"model", model},
-          {"configuration", exact ? io::Json{{"structural", nullptr}, {"states", nullptr}}
+          {"configuration", exact ? io::Json{{"structural", nullptr},
+                                             {"states", nullptr},
+                                             {"fixed", nullptr},
+                                             {"A", nullptr},
+                                             {"Q", nullptr},
+                                             {"R", nullptr}}
                                   : find_model(model).configuration},
           {"data",
            {{"columns", io::Json::array()},

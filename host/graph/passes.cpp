@@ -109,7 +109,8 @@ void fuse(Graph& graph) {
       }
     } else if (node.op == Op::activation_backward) {
       const NodeId activated = node.inputs[0], product = node.inputs[1];
-      if (graph[product].op == Op::linear_transposed && may_take(product, id)) {
+      if (graph[product].op == Op::linear_transposed && graph[product].inputs.size() == 2 &&
+          may_take(product, id)) {
         Node fused = graph[product];
         fused.activation = node.activation;
         fused.inputs.push_back(activated);

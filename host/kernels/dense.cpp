@@ -55,7 +55,10 @@ void check(const DenseArgs<Real>& a, WeightForm form) {
   require_pointer(a.y.data, where, "y");
   require_stride(a.x.stride, a.M, K, where, "x.stride");
   require_stride(a.y.stride, a.M, N, where, "y.stride");
-  if (a.activated) require_stride(a.activated.stride, a.M, N, where, "activated.stride");
+  if (a.activated) {
+    require_stride(a.activated.stride, a.M, N, where, "activated.stride");
+    if (a.activated.data == a.y.data) require(false, where, "activated", "y", "other memory");
+  }
   if (!a.addend) return;
   if (a.addend.data == a.y.data && a.M > 1 && a.addend.stride != a.y.stride) {
     if (a.addend.stride >= N) {

@@ -86,17 +86,23 @@ std::unique_ptr<Model> RunFolder::make_model() const {
                     data_shape());
 }
 
+FittedLgssm RunFolder::lgssm(const std::string& checkpoint) const {
+  const io::JsonView json(config, (path / "config.json").string());
+  const DataShape shape = data_shape();
+  FittedLgssm fitted;
+  fitted.form = make_lgssm_form(json.at("configuration"), shape.x_width, shape.controls_width);
+  fitted.parameters =
+      read_lgssm_checkpoint(path / (checkpoint + ".safetensors"), *fitted.form).parameters;
+  return fitted;
+}
+
 std::unique_ptr<Predictor> RunFolder::predictor(const std::string& checkpoint,
                                                 Machine& machine) const {
-  const std::filesystem::path file = path / (checkpoint + ".safetensors");
   if (model() == "lgssm") {
-    const io::JsonView json(config, (path / "config.json").string());
-    const DataShape shape = data_shape();
-    const std::unique_ptr<LgssmForm> form =
-        make_lgssm_form(json.at("configuration"), shape.x_width, shape.controls_width);
-    return make_lgssm_predictor(form->build(read_lgssm_checkpoint(file, *form).parameters),
-                                machine.pool);
+    const FittedLgssm fitted = lgssm(checkpoint);
+    return make_lgssm_predictor(fitted.form->build(fitted.parameters), machine.pool);
   }
+  const std::filesystem::path file = path / (checkpoint + ".safetensors");
   std::unique_ptr<Model> made = make_model();
   if (config.at("precision") == "float64") {
     std::vector<double> values = read_checkpoint<double>(file, made->parameters()).parameters;

@@ -14,7 +14,6 @@
 #include <algorithm>
 
 #include "kernels/common/cluster.cuh"
-#include "kernels/common/functions.cuh"
 #include "kernels/common/launch.cuh"
 #include "kernels/common/load_store.cuh"
 #include "kernels/dense/finish.cuh"
@@ -22,8 +21,6 @@
 #include "seqvae/kernels/dense.hpp"
 
 namespace seqvae::cuda {
-
-constexpr std::int64_t kFewRowsAtMost = 64;
 
 namespace few_rows {
 
@@ -234,7 +231,8 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 /// Blocks of a cluster that share the K of each product: as many as there is room for side by side,
-/// each with 128 elements of K at least. `blocks`: how many there are without.
+/// each with 128 elements of K, which is the largest, at least. `blocks`: how many there are
+/// without.
 inline int cluster_of(std::int64_t K, std::int64_t blocks) {
   int cluster = 1;
   const bool has_clusters = device_limit(cudaDevAttrComputeCapabilityMajor) >= 9;

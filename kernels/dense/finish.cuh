@@ -20,8 +20,8 @@ inline bool finishes_by_16_bytes(const DenseArgs<float>& a) {
   return map4([&](float one) { return activation_slope(kind, one); }, y);
 }
 
-/// Columns n .. n + 3 of a row of y, from their sums over K. Several may be on their way at a time:
-/// all is read that is to be read when one is made.
+/// Columns n .. n + 3 of a row of y, from their sums over K: all that is to be read first, so that
+/// several may be on their way at a time.
 struct Quad {
   float4 sum, activated;
 

@@ -36,19 +36,18 @@ struct Waiting {
 
 void products(const ProductsArgs<float>& a, Stream stream) {
   check(a, WeightForm::plain);
+  const std::int64_t tiles = std::count_if(a.calls, a.calls + a.count, fits_tiles);
   for (const ProductBy by : {ProductBy::few_rows, ProductBy::tiles}) {
     Waiting of[2];  // by whether the weights are transposed
     for (std::int64_t i = 0; i < a.count; ++i) {
       const DenseArgs<float>& call = a.calls[i];
-      if (call.M > 0 && product_by(call, a.count - 1) == by)
-        of[call.W.transposed].add(call, by, stream);
+      if (call.M > 0 && product_by(call, tiles) == by) of[call.W.transposed].add(call, by, stream);
     }
     for (Waiting& waiting : of) waiting.enqueue(by, stream);
   }
   for (std::int64_t i = 0; i < a.count; ++i) {
     const DenseArgs<float>& call = a.calls[i];
-    if (call.M > 0 && product_by(call, a.count - 1) == ProductBy::library)
-      dense_by_library(call, stream);
+    if (call.M > 0 && product_by(call, tiles) == ProductBy::library) dense_by_library(call, stream);
   }
 }
 

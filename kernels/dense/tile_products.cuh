@@ -13,7 +13,7 @@
 namespace seqvae::cuda::tile {
 
 constexpr int kSide = 32;
-using T = Tile<kSide>;
+using ProductTile = Tile<kSide>;
 
 /// One product of a launch.
 struct Product {
@@ -25,32 +25,34 @@ struct Product {
 
 /// The tile's sums, for rows to be written in whole lines; or the stage before.
 union Shared {
-  T::Stage stage;
-  float sums[kSide][T::kStride];
+  ProductTile::Stage stage;
+  float sums[kSide][ProductTile::kStride];
 };
 
 template <bool kTransposed>
-__global__ void __launch_bounds__(T::kThreads, 8)
+__global__ void __launch_bounds__(ProductTile::kThreads, 8)
     tile_products(const __grid_constant__ Group<Product> products) {
   const auto [p, number] = call_of_block(products, &Product::end);
   const DenseArgs<float>& a = p.args;
   const std::int64_t m0 = std::int64_t{number / p.columns} * kSide;
   const std::int64_t n0 = std::int64_t{number % p.columns} * kSide;
   Shared& shared = shared_storage<Shared>();
-  T::Sums sums = {};
-  T::multiply(sums, shared.stage, {a.x.data, a.x.stride, a.M, a.W.K, false, p.wide_x}, m0,
-              {a.W.data, a.W.stride, a.W.N, a.W.K, kTransposed, p.wide_W}, n0, 0, a.W.K,
-              [](T::Stage&, int) {});
+  ProductTile::Sums sums = {};
+  ProductTile::multiply(sums, shared.stage, {a.x.data, a.x.stride, a.M, a.W.K, false, p.wide_x}, m0,
+                        {a.W.data, a.W.stride, a.W.N, a.W.K, kTransposed, p.wide_W}, n0, 0, a.W.K,
+                        [](ProductTile::Stage&, int) {});
 #pragma unroll
-  for (int i = 0; i < 4 * T::kParts; ++i) {
+  for (int i = 0; i < 4 * ProductTile::kParts; ++i) {
 #pragma unroll
-    for (int part = 0; part < T::kParts; ++part) {
-      *reinterpret_cast<float4*>(&shared.sums[T::line_of(i)][T::column_of(part)]) = sums[i][part];
+    for (int part = 0; part < ProductTile::kParts; ++part) {
+      *reinterpret_cast<float4*>(
+          &shared.sums[ProductTile::line_of(i)][ProductTile::column_of(part)]) = sums[i][part];
     }
   }
   __syncthreads();
   // A row's quads by neighbouring threads; four rows of a thread on their way at a time.
-  constexpr int kQuadsOfRow = kSide / 4, kApart = T::kThreads / kQuadsOfRow, kOnTheWay = 4;
+  constexpr int kQuadsOfRow = kSide / 4, kApart = ProductTile::kThreads / kQuadsOfRow,
+                kOnTheWay = 4;
   const int column = 4 * (static_cast<int>(threadIdx.x) % kQuadsOfRow);
   const std::int64_t n = n0 + column;
   if (n >= a.W.N) return;
@@ -88,7 +90,7 @@ inline void enqueue(const DenseArgs<float>* calls, int count, Stream stream) {
     p.end = blocks += columns * blocks_for(a.M, kSide);
   }
   launch(calls[0].W.transposed ? tile_products<true> : tile_products<false>,
-         {blocks, T::kThreads, sizeof(Shared)}, stream, group);
+         {blocks, ProductTile::kThreads, sizeof(Shared)}, stream, group);
 }
 
 }  // namespace seqvae::cuda::tile

@@ -12,7 +12,6 @@
 #include "kernels/common/runtime.hpp"
 #include "kernels/dense/group.cuh"
 #include "kernels/dense/tile.cuh"
-#include "seqvae/kernels/reduce.hpp"
 
 namespace seqvae::cuda {
 namespace {

@@ -20,10 +20,10 @@ __device__ __forceinline__ void for_each_quad_from(int begin, const Real* row, F
 template <class Real, int N>
 __device__ __forceinline__ int largest_from(int i, const Real* row) {
   using Quad = Pack<Real, 2 * N>;
-  Real most[Quad::kCount] = {};
+  Real most[Quad::kCount];
   int where[Quad::kCount];
 #pragma unroll
-  for (int c = 0; c < Quad::kCount; ++c) where[c] = i;
+  for (int c = 0; c < Quad::kCount; ++c) most[c] = size(row[i]), where[c] = i;  // a NaN stays
   for_each_quad_from<Real, N>(i, row, [&](int p, const Quad& quad) {
 #pragma unroll
     for (int c = 0; c < Quad::kCount; ++c) {
@@ -81,7 +81,7 @@ __device__ __forceinline__ void triangularize(const Lanes<Real, N>& lanes, std::
     lanes.sync();
     Real diagonal = v[i];
     const Real rest = product_behind<Real, N>(i, v, v, Real(0));
-    if (rest > 0) {
+    if (!(rest <= 0)) {  // a NaN is handed on
       const Real norm = root(multiply_add(diagonal, diagonal, rest));
       const Real first = diagonal < 0 ? diagonal - norm : diagonal + norm;
       const Real scale = 2 / multiply_add(first, first, rest);

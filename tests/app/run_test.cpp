@@ -324,6 +324,58 @@ TEST_F(Run, FitsTheExactModelByEmAndTestsItsResiduals) {
   }
 }
 
+// Variances as statsmodels estimates them, errors of their logarithms by second differences of the
+// local level's likelihood, a loop in Python of its own.
+TEST_F(Run, SaysTheStandardErrorsOfTheNilesVariances) {
+  const std::string reference = std::string(SEQVAE_REFERENCE_DIR) + "/kalman/";
+  const std::string nile = reference + "nile.csv";
+  const Words data{"--data", nile, "--columns", "volume"};
+  ASSERT_EQ(run(Words{"train", "--model", "lgssm", "--out", file("nile"), "--quiet", "--set",
+                      R"(configuration.structural={"level": true, "irregular": true})"} +
+                data)
+                .status,
+            0);
+  const Outcome outcome = run(Words{"evaluate", file("nile"), "--parameters", "--json"} + data);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const io::Json parameters = outcome.json().at("parameters");
+  EXPECT_THAT(keys_of(parameters), ElementsAre("log_variance.irregular", "log_variance.level"));
+  const io::Json estimates =
+      io::read_json(reference + "nile_local_level.json").at("maximum_likelihood_diffuse");
+  const auto expect = [&](const char* name, const char* variance, double error) {
+    const io::Json& parameter = parameters.at(name);
+    EXPECT_NEAR(parameter.at("value").get<double>(), std::log(estimates.at(variance).get<double>()),
+                1e-5);
+    EXPECT_NEAR(parameter.at("standard_error").get<double>(), error, 1e-4);
+  };
+  expect("log_variance.irregular", "sigma2_eps", 0.208335);
+  expect("log_variance.level", "sigma2_eta", 0.871492);
+  // Within bounds: a smooth trend by its matrices.
+  const Words bounds{"--set",
+                     "configuration.states=2",
+                     "--set",
+                     R"(configuration.Q={"rank": 1})",
+                     "--set",
+                     R"(configuration.fixed={"A": [[1, 1], [0, 1]], "C": [[1, 0]], "d": [0],
+                                             "m0": [1120, null]})"};
+  const Words smooth{"train", "--model", "lgssm", "--out", file("smooth"), "--quiet"};
+  ASSERT_EQ(run(smooth + bounds + data).status, 0);
+  const Outcome within = run(Words{"evaluate", file("smooth"), "--parameters", "--json"} + data);
+  ASSERT_EQ(within.status, 0) << within.err;
+  EXPECT_THAT(keys_of(within.json().at("parameters")),
+              ElementsAre("m0[1]", "log_factor.Q[0,0]", "factor.Q[1,0]", "log_variance.R[0]"));
+  const Outcome wrong =
+      run(Words{"train", "--model", "lgssm", "--out", file("wrong"), "--set",
+                "configuration.states=1", "--set", R"(configuration.fixed={"C": [[1], [1]]})"} +
+          data);
+  EXPECT_EQ(wrong.status, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("configuration.fixed.C: has 2 rows, must have 1"));
+  EXPECT_FALSE(std::filesystem::exists(file("wrong")));
+  const Outcome refused = run({"evaluate", file("run"), "--parameters", "--data", file("d.npz")});
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_EQ(refused.err,
+            "seqvae: --parameters: needs a run of lgssm, whose parameters are estimates\n");
+}
+
 TEST_F(Run, RefusesDataThatTheModelCannotHaveAndLeavesNoFolder) {
   const TemporaryFolder folder;
   const std::string out = (folder / "out").string(), data = (folder / "d.csv").string();

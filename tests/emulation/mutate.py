@@ -86,7 +86,8 @@ BUT = "-*IsNearDouble*/0:*IsNearDouble*/3"  # the longest; 2 and 6 have two clus
 FAMILIES = {
     "categorical/": ROWS,
     "chain/": "*CudaChain*-*cluster16:*H33*",  # the longest
-    "common/": ROWS + ":*Gaussian*:*Move*:*CudaSum*:*LogMeanExp*:*AdamW*:*CudaDense*:*CudaProducts*:*CudaMatrix*",
+    "common/": ROWS + ":*Gaussian*:*Move*:*CudaSum*:*LogMeanExp*:*AdamW*:*CudaDense*:"
+                      "*CudaProducts*:*CudaMatrix*",
     "dense/weight_gradients": "*WeightGradients*",
     "dense/tile.cuh": "*WeightGradients*:*CudaProducts*",
     "dense/": "*CudaDense*:*CudaProducts*:*WeightGradients*",

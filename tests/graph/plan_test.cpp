@@ -308,6 +308,14 @@ TEST(Plan, ReusesMemoryOfValuesThatAreDone) {
   EXPECT_GE(arena, most);
   EXPECT_LE(arena * 20, most * 21);
   EXPECT_LE(arena * 5, apart * 4);
+  // As a device runs it: products at once, loops as chains.
+  Scan grouped = scan;
+  put_gradients_last(grouped);
+  group_products(grouped);
+  pad_loops(grouped, std::vector<bool>(grouped.schedule.regions.size(), true));
+  const Places places =
+      place(grouped, make_plan(grouped, Loops::padded), {capacity.rows, 20, 1, capacity.rows});
+  EXPECT_LE(places.arena * 4, arena * 5);
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ import tempfile
 # all the threads there can be, 40 for three quarters, 64 for a half. The row-wise kernels are bound by
 # memory; where a thread has five 16-byte loads on the way, half of the threads are enough. So has one
 # that keeps eight quads of a row; a kernel that keeps rows is compiled for 1, 2, 4 or 8 quads and for
-# none, and its budget is for the most.
+# none, and its budget is for the most. Products keep their sums in registers: as many as leave room
+# for two blocks of 256 threads, eight of 64, or four.
 BUDGETS = {
     "activation/activation_gradients": 32,
     "activation/activate_rows": 32,
@@ -34,7 +35,7 @@ BUDGETS = {
     "normalization/normalize_rows": 48,
     "dense/add_slices": 48,
     "products/multiply": 128,
-    "products/tile_products": 200,
+    "products/tile_products": 128,
     "weight_gradients/add_slices": 56,
     "weight_gradients/slice_products": 200,
     "gru/clear_spare_rows": 32,

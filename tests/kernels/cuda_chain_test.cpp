@@ -1,4 +1,6 @@
 // The chain as one CUDA kernel against the contracts one by one on the CPU.
+#include <gmock/gmock.h>
+
 #include "seqvae/core/error.hpp"
 #include "tests/kernels/chain_problem.hpp"
 #include "tests/kernels/cuda_parity.hpp"
@@ -130,6 +132,19 @@ TEST(CudaChain, RefusesWhatNoBlockHolds) {
   args.T = 1, args.rows = 1, args.columns = 100000;
   EXPECT_FALSE(cuda::chain_fits(args));
   EXPECT_THROW(cuda::chain(args, Stream()), InvalidArgument);
+}
+
+TEST(CudaChain, RefusesAProductWithASlope) {
+  DenseArgs<float> product;
+  float data[4] = {};
+  product.M = 1, product.x = {data, 1}, product.W = {data, 1, 1, 1}, product.y = {data, 1};
+  product.activated = {data, 1};
+  ChainArgs<float> args;
+  args.T = args.rows = args.stages = 1;
+  ChainStage<float> stage = chain_stage(product, product, ChainFrame<float>());
+  EXPECT_THAT([&] { arrange_chain(&stage, args); },
+              testing::ThrowsMessage<InvalidArgument>(
+                  "chain: activated of a product = given, must be a stage of its own"));
 }
 
 TEST(CudaChain, DoesNothingWithoutRowsOrSteps) {

@@ -25,6 +25,7 @@ struct Case {
   Activation activation = Activation::identity;
   Placement place = {};
   bool slope = false;  ///< the activation's, of what it gave elsewhere
+  Precision precision = Precision::float32;
 };
 
 /// A call and what y holds before it.
@@ -46,8 +47,16 @@ constexpr std::size_t kInputs = 5;  // of a case
 void add_case(const Case& c, Problem& problem) {
   // Outputs of about 1, so that exp does not make a few of them decide.
   const double scale = 1 / std::sqrt(static_cast<double>(c.K));
-  problem.inputs.push_back({normals(c.M, c.K, 1)});
-  problem.inputs.push_back({normals(c.transposed ? c.K : c.N, c.transposed ? c.N : c.K, 2, scale)});
+  const auto factor = [&](std::int64_t rows, std::int64_t D, unsigned seed, double size) {
+    Matrix<float> values = normals(rows, D, seed, size);
+    if (c.precision == Precision::bfloat16) {  // numbers that it holds as they are
+      const Matrix<float> from = normals(rows, D, seed, size);
+      values.fill([&](auto r, auto d) { return std::round(8 * from(r, d)) / 8; });
+    }
+    problem.inputs.push_back({std::move(values)});
+  };
+  factor(c.M, c.K, 1, 1);
+  factor(c.transposed ? c.K : c.N, c.transposed ? c.N : c.K, 2, scale);
   problem.inputs.push_back({normals(1, c.N, 3)});
   problem.inputs.push_back({normals(c.M, c.N, 4), c.addend == Addend::one_row});
   problem.inputs.push_back({normals(c.M, c.N, 5)});
@@ -59,7 +68,7 @@ template <class Real, class In>
 Call<Real> call_of(const Case& c, In in, std::size_t first, Rows<Real> y) {
   Call<Real> call;
   DenseArgs<Real>& a = call.args;
-  a.M = c.M, a.x = in(first), a.y = y, a.activation = c.activation;
+  a.M = c.M, a.x = in(first), a.y = y, a.activation = c.activation, a.precision = c.precision;
   a.W = {in(first + 1).data, in(first + 1).stride, c.N, c.K, c.transposed};
   if (c.bias) a.bias = in(first + 2).data;
   if (c.addend == Addend::y) a.addend = a.y, call.before = in(first + 3);
@@ -155,6 +164,7 @@ TEST(CudaDenseActivation, HasItsParity) {
     expect_dense({13, 20, 8, true, false, Addend::y, activation, {1, 2}});
     expect_dense({13, 20, 8, false, true, Addend::one_row, activation});
     expect_dense({70, 20, 8, true, false, Addend::none, activation});
+    expect_dense({66, 37, 65, false, false, Addend::none, activation});  // more than a tile
     for (const std::int64_t M : {3, 66}) {
       expect_dense({M, 20, 8, true, false, Addend::none, activation, {}, true});
       expect_dense({M, 7, 9, true, true, Addend::other, activation, {1, 2}, true});
@@ -163,16 +173,20 @@ TEST(CudaDenseActivation, HasItsParity) {
 }
 
 /// Products of few rows, of tiles and of bfloat16, their weights either way; of no rows; more than
-/// a launch holds.
+/// the 24 that a launch holds.
 TEST(CudaProducts, HaveTheirParity) {
-  std::vector<Case> cases{{3, 5, 7},
-                          {0, 2, 3},
-                          {70, 65, 20, true, true, Addend::y, Activation::tanh},
-                          {1, 40, 600, false, false, Addend::none, Activation::relu},
-                          {66, 8, 12, false, true, Addend::one_row, Activation::sigmoid},
-                          {64, 9, 300, true},
-                          {200, 4, 33, true, false, Addend::other, Activation::relu, {}, true}};
-  for (std::int64_t i = 0; i < 24; ++i) {
+  std::vector<Case> cases{
+      {3, 5, 7},
+      {0, 2, 3},
+      {130, 68, 100, false, true, Addend::other, Activation::tanh},
+      {70, 37, 65},
+      {80, 24, 16, false, true, Addend::none, Activation::relu, {}, false, Precision::bfloat16},
+      {70, 65, 20, true, true, Addend::y, Activation::tanh},
+      {1, 40, 600, false, false, Addend::none, Activation::relu},
+      {66, 8, 12, false, true, Addend::one_row, Activation::sigmoid},
+      {64, 9, 300, true},
+      {200, 4, 33, true, false, Addend::other, Activation::relu, {}, true}};
+  for (std::int64_t i = 0; i < 26; ++i) {
     cases.push_back({2 + i, 3 + i, 1 + i % 7, false, i % 3 > 0});
     cases.push_back({65 + i, 70 - i, 1 + i % 7, true, i % 3 > 0});
   }
@@ -302,9 +316,10 @@ TEST(CudaDense, NamesArgumentValueAndRule) {
   expect([](auto& a) { a.y.stride = 2; }, "y.stride = 2, must be >= 3 (a row's length)");
   expect(
       [](auto& a) {
-        a.activated = {a.y.data, 2};
+        a.activated = {a.x.data, 2};
       },
       "activated.stride = 2, must be >= 3 (a row's length)");
+  expect([](auto& a) { a.activated = a.y; }, "activated = y, must be other memory");
   expect(
       [](auto& a) {
         a.addend = {a.y.data, 0};
@@ -582,6 +597,7 @@ TEST(CudaProducts, AreOneLaunchOfAKind) {
   EXPECT_EQ(launches({1, 5, 64}), 1u);
   EXPECT_EQ(launches({70, 65}), 1u);
   EXPECT_EQ(launches({70, 65, 1, 0, 2}), 2u);
+  EXPECT_EQ(launches({70, 1}), 2u);
 }
 
 TEST(CudaDense, IsRefusedByTheEmulatorWhereCublasWould) {

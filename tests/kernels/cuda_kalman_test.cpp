@@ -505,6 +505,20 @@ TEST(CudaKalmanStatus, NamesTheFirstStepThatIsNotPositiveDefinite) {
   }
 }
 
+TEST(CudaKalmanStatus, NamesTheFirstStepWhoseTransitionIsNaN) {
+  for (const KalmanForm form :
+       {KalmanForm::covariance, KalmanForm::joseph, KalmanForm::square_root}) {
+    for (const std::size_t entry : {0u, 5u}) {
+      KalmanProblem p({6, 3, 3, 2, 0, false, true, true, false, false, 0});
+      p.A.values[(2 * 3 + 1) * 9 + entry] = std::nan("");  // step 2 of sequence 1
+      const auto work = [&](auto& calls) { calls.filter(form); };
+      const Results cuda = results_of<double>(p, How::cuda, work);
+      EXPECT_EQ(cuda.back().second, results_of<double>(p, How::cpu, work).back().second);
+      EXPECT_EQ(cuda.back().second[1], 3) << static_cast<int>(form) << " " << entry;
+    }
+  }
+}
+
 TEST(CudaKalmanRefuses, WhatItIsNotCompiledFor) {
   KalmanFilterArgs<double> args;
   args.model.n = 65, args.model.m = 1;

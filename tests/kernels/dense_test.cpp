@@ -211,6 +211,30 @@ TEST(Dense, GivesTheSameBitsOnEachInstructionSetWithFma) {
   }
 }
 
+TEST(Products, AreEachThatOfDense) {
+  DenseProblem<double> first({7, 5, 3}), second({2, 9, 4, Addend::other, true});
+  std::vector<DenseArgs<double>> calls{first.args(), second.args()};
+  cpu::products<double>({calls.data(), 2});
+  for (DenseProblem<double>* p : {&first, &second}) {
+    for (std::int64_t r = 0; r < p->s.M; ++r) {
+      for (std::int64_t n = 0; n < p->s.N; ++n) {
+        EXPECT_NEAR(p->y(r, n), static_cast<double>(p->element<long double>(r, n)), 1e-13);
+      }
+    }
+  }
+  EXPECT_THAT(
+      [] {
+        cpu::products<double>({nullptr, 1});
+      },
+      testing::ThrowsMessage<InvalidArgument>("products: calls is null, must point to memory"));
+  calls[1].x.data = nullptr;
+  EXPECT_THAT(
+      [&] {
+        cpu::products<double>({calls.data(), 2});
+      },
+      testing::ThrowsMessage<InvalidArgument>("dense: x is null, must point to memory"));
+}
+
 TEST(Dense, NamesArgumentValueAndRule) {
   const auto expect = [](auto change, const char* message) {
     DenseProblem<float> problem({2, 3, 4, Addend::y});

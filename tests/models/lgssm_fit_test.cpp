@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <numbers>
+
 #include "seqvae/core/error.hpp"
 #include "tests/models/lgssm_problem.hpp"
 
@@ -72,6 +74,77 @@ TEST(LearnedForm, HasTheGradientOfDifferences) {
   std::vector<double> x = form->start(set);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.05 * std::sin(double(i));
   expect_gradient(*form, set, x);
+}
+
+// Each bound, with the gradient of what is left free.
+TEST(LearnedForm, KeepsToItsBounds) {
+  data::SequenceSet set;
+  set.D = 2, set.U = 1, set.lengths = {9, 5}, set.begin = {0, 2}, set.ids = {0, 1};
+  for (int r = 0; r < 14; ++r) {
+    for (int j = 0; j < 2; ++j) set.values.push_back(std::sin(0.7 * r + j) + 0.2 * j);
+    set.controls.push_back(std::cos(r));
+  }
+  set.values[4] = std::nan("");
+  const auto moved_start = [&](const LgssmForm& form) {
+    std::vector<double> x = form.start(set);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.05 * std::sin(double(i) + 1);
+    return x;
+  };
+  const auto trend = form_of(R"({"states": 2, "Q": {"rank": 1}, "R": "full",
+      "fixed": {"A": [[1, 1], [null, 1]], "C": [[1, 0], [null, null]], "d": [0, null],
+                "B": [[null], [0]], "m0": [null, 0.5]}})",
+                             2, 1);
+  EXPECT_THAT(trend->names(),
+              testing::ElementsAre("A[1,0]", "C[1,0]", "C[1,1]", "B[0,0]", "D[0,0]", "D[1,0]",
+                                   "d[1]", "m0[0]", "log_factor.Q[0,0]", "factor.Q[1,0]",
+                                   "log_factor.R[0,0]", "factor.R[1,0]", "log_factor.R[1,1]"));
+  const std::vector<double> x = moved_start(*trend);
+  expect_gradient(*trend, set, x);
+  const LgssmMatrices built = trend->build(x);
+  EXPECT_THAT(built.A, testing::ElementsAre(1, 1, x[0], 1));
+  EXPECT_THAT(built.C, testing::ElementsAre(1, 0, x[1], x[2]));
+  EXPECT_THAT(built.B, testing::ElementsAre(x[3], 0));
+  EXPECT_THAT(built.d, testing::ElementsAre(0, x[6]));
+  EXPECT_THAT(built.m0, testing::ElementsAre(x[7], 0.5));
+  EXPECT_GT(built.Q[0], 0);
+  EXPECT_NEAR(built.Q[0] * built.Q[3], built.Q[1] * built.Q[2], 1e-15);
+  EXPECT_GT(built.R[0] * built.R[3] - built.R[1] * built.R[2], 1e-3);
+  EXPECT_EQ(built.R[1], built.R[2]);
+
+  const auto diagonal =
+      form_of(R"({"states": 3, "A": "diagonal", "Q": "full", "fixed": {"A": [[null, 0, 0],
+          [0, 0.5, null], [0, 0, null]]}})",
+              2, 1);
+  const std::vector<double> y = moved_start(*diagonal);
+  expect_gradient(*diagonal, set, y);
+  EXPECT_THAT(diagonal->build(y).A, testing::ElementsAre(y[0], 0, 0, 0, 0.5, 0, 0, 0, y[1]));
+}
+
+// A local level by its bounds: the maximum of a Nile whose first value is the prior's mean, which a
+// scan of the likelihood finds too.
+TEST(FitLgssm, StaysWithinBoundsAtTheMaximum) {
+  data::SequenceSet set = read_series("kalman/nile.csv");
+  for (double& value : set.values) value = (value - 1120) / 100;
+  const auto form =
+      form_of(R"({"states": 1, "fixed": {"A": [[1]], "C": [[1]], "d": [0], "m0": [0]}})");
+  const LgssmFit fit = fit_lgssm(*form, set);
+  EXPECT_TRUE(fit.converged);
+  const auto log_likelihood = [&](double q, double r) {  // the local level, written out
+    double m = 0, P = 1, sum = 0;
+    for (std::size_t t = 0; t < set.values.size(); ++t) {
+      if (t > 0) P += std::exp(q);
+      const double F = P + std::exp(r), v = set.values[t] - m;
+      sum -= (std::log(2 * std::numbers::pi * F) + v * v / F) / 2;
+      m += P / F * v, P -= P * P / F;
+    }
+    return sum;
+  };
+  ASSERT_EQ(fit.state.x.size(), 2u);
+  const double q = fit.state.x[0], r = fit.state.x[1];
+  EXPECT_NEAR(fit.log_likelihood, log_likelihood(q, r), 1e-9);
+  for (const auto& [dq, dr] : {std::pair(0.05, 0.0), {-0.05, 0.0}, {0.0, 0.05}, {0.0, -0.05}}) {
+    EXPECT_GT(fit.log_likelihood, log_likelihood(q + dq, r + dr));
+  }
 }
 
 TEST(FitLgssm, FindsTheMaximumOfTheNile) {
@@ -237,6 +310,8 @@ TEST(Em, RefusesWhatItCannotMaximise) {
   EXPECT_THAT([&] { fit_lgssm_em(*form_of(R"({"structural": {"level": true}})"), set); },
               testing::ThrowsMessage<InvalidArgument>(
                   "em: this form has no closed maximum; it is fitted by its gradient"));
+  EXPECT_THAT([&] { fit_lgssm_em(*form_of(R"({"states": 1, "fixed": {"A": [[1]]}})"), set); },
+              testing::ThrowsMessage<InvalidArgument>(testing::HasSubstr("no closed maximum")));
   set.begin = {3};
   EXPECT_THAT([&] { fit_lgssm_em(*form_of(R"({"states": 1})"), set); },
               testing::ThrowsMessage<InvalidArgument>(
@@ -257,6 +332,19 @@ TEST(MakeLgssmForm, NamesKeyAndRule) {
   EXPECT_ANY_THROW(form_of(R"({"structural": {"level": "free"}})"));
   EXPECT_ANY_THROW(form_of(R"({"structural": {"seasonal": {"period": 12, "harmonics": 7}}})"));
   EXPECT_ANY_THROW(form_of(R"({"states": 0})"));
+  EXPECT_THAT([] { form_of(R"({"states": 2, "fixed": {"A": [[1, 0]]}})"); },
+              fails("config.json: fixed.A: has 1 rows, must have 2"));
+  EXPECT_THAT([] { form_of(R"({"states": 2, "fixed": {"A": [[1, 0], [1]]}})"); },
+              fails("config.json: fixed.A[1]: has 1 entries, must have 2"));
+  EXPECT_THAT([] { form_of(R"({"states": 1, "fixed": {"A": [["x"]]}})"); },
+              fails("config.json: fixed.A[0][0]: is a string, must be a number"));
+  EXPECT_THAT(
+      [] { form_of(R"({"states": 2, "A": "diagonal", "fixed": {"A": [[1, 2], [0, 1]]}})"); },
+      fails("config.json: fixed.A: fixes entry [0,1] at 2, must be null or 0 where A is "
+            "diagonal"));
+  EXPECT_ANY_THROW(form_of(R"({"states": 2, "Q": {"rank": 3}})"));
+  EXPECT_ANY_THROW(form_of(R"({"states": 2, "R": {"rank": 1}})"));
+  EXPECT_ANY_THROW(form_of(R"({"states": 2, "fixed": {"Q": [[1, 0], [0, 1]]}})"));
   EXPECT_ANY_THROW(form_of(R"({})"));
 }
 

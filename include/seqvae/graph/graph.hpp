@@ -48,11 +48,9 @@ enum class Op : std::uint8_t {
   constant,        ///< `alpha` in every component
   noise_position,  ///< time of each row, from 0
   absent,          ///< x of a step that is being generated: an error where a live node reads it
-  // Affine maps. inputs: x, addend (optional).
+  // Affine maps. inputs: x, addend (optional), of linear_transposed what act gave (optional).
   linear,             ///< act(x W^T + bias + addend)
-  linear_transposed,  ///< x W + addend: the input gradient of linear; given what an activation
-                      ///< gave,
-                      ///<   times its slope there
+  linear_transposed,  ///< (x W + addend) act': the input gradient of linear, act' by what act gave
   // Elementwise.
   activation,           ///< inputs: x
   activation_backward,  ///< inputs: y, grad_y

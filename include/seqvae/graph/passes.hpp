@@ -15,8 +15,9 @@ void differentiate(Graph& graph, NodeId output, NodeId seed,
 /// Equal nodes become one. Draws are equal only at one site, carries never.
 void share_common_subexpressions(Graph& graph);
 
-/// Sums go into the products that they follow (addend), and activations behind them, where
-/// nothing else reads the value in between and no product would move into a loop.
+/// Sums go into the products that they follow (addend), activations behind them, and an
+/// activation's slope into the input gradient that it scales, where nothing else reads the value in
+/// between and no product would move into a loop.
 void fuse(Graph& graph);
 
 /// Drops nodes that no output and no sink needs, and renumbers the rest in the order of their

@@ -15,10 +15,10 @@
 /// stands, in float and in double; an element of grad_W or grad_bias has the same bits however
 /// grad_W is shared out.
 ///
-/// On CUDA small products are kernels of this library, several in one launch, and large ones
-/// cuBLASLt's: in float32 no tf32, and no sums are split but by sizes alone. The bits are the same
-/// in every run on one device and library for the same sizes, strides and alignments (of 16, 8 or 4
-/// bytes); they may differ for another M.
+/// On CUDA products of few rows, and small ones of several at once or with an activation, are
+/// kernels of this library, the others cuBLASLt's: in float32 no tf32, and no sums are split but by
+/// sizes alone. The bits are the same in every run on one device and library for the same sizes,
+/// strides and alignments (of 16, 8 or 4 bytes); they may differ for another M.
 #pragma once
 #include <cstddef>
 #include <cstdlib>
@@ -80,7 +80,7 @@ struct PlainWeights {
 /// the other.
 enum class WeightForm { packed, plain };
 
-/// y overlaps neither x nor bias nor, unless it is the same rows, addend.
+/// y overlaps neither x nor bias nor activated nor, unless it is the same rows, addend.
 template <class Real>
 struct DenseArgs {
   std::int64_t M = 0;                                 ///< rows; >= 0
@@ -142,8 +142,9 @@ void check(const WeightGradientsArgs<Real>& args);
 namespace cuda {  ///< Enqueues on the stream; capturable once a call of the same sizes, strides and
                   ///< alignments was made, since the first one asks cuBLASLt for its algorithm.
 void dense(const DenseArgs<float>& args, Stream stream);
-/// The bits of each are those of dense() unless others beside it keep the device busy, where its
-/// sums are split among fewer blocks.
+/// Those of up to 64 rows in one launch, other small ones in another, each apart by how their
+/// weights stand; cuBLASLt's one by one. Bits hang on what else there is, and may differ from
+/// dense()'s.
 void products(const ProductsArgs<float>& args, Stream stream);
 std::size_t dense_weight_gradient_workspace_bytes(std::int64_t M, std::int64_t N, std::int64_t K);
 void dense_weight_gradient(const DenseWeightGradientArgs<float>& args, Stream stream);

@@ -46,15 +46,17 @@ class LgssmForm {
 ///     {"A": ..., "C": ..., "Q": ..., "R": ..., ...}    given: no parameters (LgssmMatrices)
 ///     {"structural": {"level": true, "trend": true, "seasonal": {"period": s, "harmonics": k},
 ///                     "cycle": true, "autoregressive": p, "irregular": true}}
-///     {"states": n}                                    learned: A, C free; Q, R diagonal; P0 = I
+///     {"states": n, "fixed": {"A": [[1, null], ...], ...}, "A": "full" | "diagonal",
+///      "Q": "diagonal" | "full" | {"rank": r}, "R": "diagonal" | "full"}
+///                                                      learned: A, C free; Q, R diagonal; P0 = I
 ///
 /// Structural (Harvey, Forecasting, Structural Time Series Models and the Kalman Filter, 1989):
 /// components of one series, each with a free log variance, or none where it is "fixed". Level,
 /// trend and seasonal start diffuse; cycle and autoregressive from their stationary law. Controls
 /// enter by D.
 ///
-/// With P0 = I and a diagonal Q the learned form is general: any other can be turned into it by a
-/// change of the state's basis.
+/// With P0 = I and a diagonal Q the learned form without bounds is general: any other can be turned
+/// into it by a change of the state's basis.
 /// \throws InputError naming key and rule.
 std::unique_ptr<LgssmForm> make_lgssm_form(const io::JsonView& configuration, std::int64_t m,
                                            std::int64_t U);

@@ -9,9 +9,16 @@
 #include "seqvae/data/dataset.hpp"
 #include "seqvae/inference/predictor.hpp"
 #include "seqvae/io/json.hpp"
+#include "seqvae/models/lgssm_form.hpp"
 #include "seqvae/models/model.hpp"
 
 namespace seqvae {
+
+/// The exact model as a run has fitted it.
+struct FittedLgssm {
+  std::unique_ptr<LgssmForm> form;
+  std::vector<double> parameters;  ///< as form->names() has them
+};
 
 /// What is needed to use a model: its resolved configuration, the data's shape, its parameters.
 ///
@@ -33,6 +40,8 @@ struct RunFolder {
   DataShape data_shape() const;
   /// A deep model as configured, with no parameters yet.
   std::unique_ptr<Model> make_model() const;
+  /// The exact model with the parameters of `checkpoint` (best or last), where the run is of lgssm.
+  FittedLgssm lgssm(const std::string& checkpoint) const;
   /// The model with the parameters of `checkpoint` (best or last). It works on the machine,
   /// lgssm on its threads.
   std::unique_ptr<Predictor> predictor(const std::string& checkpoint, Machine& machine) const;
