@@ -1,10 +1,12 @@
 // Ops of linear-Gaussian models as calls of the Kalman contracts. A particle is a sequence to them:
-// sequence b's k-th stands at b K + k, as rows do.
+// sequence b's k-th stands at b K + k, as rows do. The likelihood and its gradient run on the
+// queue's device, draws on the CPU.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "host/graph/lowering.hpp"
+#include "seqvae/core/error.hpp"
 #include "seqvae/kernels/arithmetic.hpp"
 #include "seqvae/kernels/kalman.hpp"
 
@@ -86,6 +88,12 @@ class KalmanOp {
   /// All steps, a particle a sequence.
   RowLayout sequences() {
     const ScanRows<Real>& shard = c_.shard;
+    if (shard.particle_offsets != nullptr) {
+      RowLayout layout;
+      layout.T = shard.T, layout.B = shard.B * K_;
+      layout.offsets = K_ > 1 ? shard.particle_offsets : shard.offsets;
+      return layout;
+    }
     std::int32_t* offsets = scratch_.template take<std::int32_t>(shard.T + 1);
     RowLayout layout;
     layout.T = shard.T, layout.B = shard.B * K_, layout.offsets = offsets;
@@ -132,9 +140,26 @@ class KalmanOp {
     for (std::int64_t r = 0; r < c_.rows; ++r) std::fill_n(c_.out()[r], c_.node().D, value);
   }
 
+  bool on_cpu() const { return c_.shard.queue->device().is_cpu(); }
+  /// Rows to spare, which the contracts do not know, must not hold what is not a number.
+  void clear() const {
+    c_.run(SelectArgs<Real>{c_.rows, c_.node().D, true, {c_.shard.nothing, 0}, {}, {}, c_.out()});
+  }
+  /// f of the contract's CUDA twin, which is for float.
+  template <class F>
+  void on_device(const char* name, F f) const {
+    if constexpr (std::is_same_v<Real, float>) {
+      clear();
+      f(c_.shard.queue->stream());
+    } else {
+      require(false, name, "precision", "float64", "float32 on a CUDA device");
+    }
+  }
+
   template <class Args>
   Args& with_workspace(Args& args) {
-    args.workspace_bytes = kalman_workspace_bytes(args);
+    args.workspace_bytes =
+        on_cpu() ? kalman_workspace_bytes(args) : cuda::kalman_workspace_bytes(args);
     args.workspace =
         scratch_.template take<std::byte>(static_cast<std::int64_t>(args.workspace_bytes));
     return args;
@@ -145,7 +170,12 @@ class KalmanOp {
     args.model = model(), args.data = data(), args.status = status();
     args.log_likelihood = c_.out(0), args.mean = c_.out(1), args.covariance = c_.out(1 + n_);
     with_workspace(args);
-    if (!scratch_.counting()) cpu::kalman_filter(args);
+    if (scratch_.counting()) return;
+    if (!on_cpu()) {
+      return on_device("kalman_filter", [&](Stream s) { cuda::kalman_filter(args, s); });
+    }
+    if (c_.shard.particle_offsets != nullptr) clear();
+    cpu::kalman_filter(args);
   }
 
   void backward() {
@@ -169,6 +199,9 @@ class KalmanOp {
     args.grad.m0 = next(6, true), args.grad.P0 = next(7, true);
     with_workspace(args);
     if (scratch_.counting()) return;
+    if (!on_cpu()) {
+      return on_device("kalman_backward", [&](Stream s) { cuda::kalman_backward(args, s); });
+    }
     if (!sound(kFilter)) return fill(std::numeric_limits<Real>::quiet_NaN());
     fill(0);
     cpu::kalman_backward(args);
@@ -277,16 +310,9 @@ void run_kalman(const Call<Real>& call) {
   KalmanOp<Real>(call, call.instruction.scratch).run();
 }
 
+bool is_kalman_draw(Op op) { return op == Op::kalman_sample || op == Op::kalman_step; }
 bool is_kalman(Op op) {
-  switch (op) {
-    case Op::kalman_filter:
-    case Op::kalman_filter_backward:
-    case Op::kalman_sample:
-    case Op::kalman_step:
-      return true;
-    default:
-      return false;
-  }
+  return op == Op::kalman_filter || op == Op::kalman_filter_backward || is_kalman_draw(op);
 }
 
 template <class Real>

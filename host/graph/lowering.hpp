@@ -46,8 +46,11 @@ template <class Real>
 struct ScanRows {
   const Queue* queue = nullptr;
   std::int64_t T = 0, B = 0, K = 1;
-  std::int64_t R = 0;                          ///< packed rows, or how many there may be
-  const std::int32_t* offsets = nullptr;       ///< [T + 1]  of the packed rows
+  std::int64_t R = 0;                     ///< packed rows, or how many there may be
+  const std::int32_t* offsets = nullptr;  ///< [T + 1]  of the packed rows
+  /// [T + 1]  of the packed rows with particles, each a sequence; not given where a shard's threads
+  /// make them.
+  const std::int32_t* particle_offsets = nullptr;
   const std::int32_t* origins = nullptr;       ///< [B]
   const std::uint32_t* sequence_id = nullptr;  ///< [B]
   const std::uint64_t* step = nullptr;         ///< [1]
@@ -120,8 +123,10 @@ template <class Real>
 DenseWeightGradientArgs<Real> gradient_of(const Instruction<Real>& sink,
                                           const ScanRows<Real>& shard);
 
-/// The ops of linear-Gaussian models, which run on the CPU.
+/// The ops of linear-Gaussian models.
 bool is_kalman(Op op);
+/// Those of them that draw, which run on threads of the CPU alone.
+bool is_kalman_draw(Op op);
 template <class Real>
 void run_kalman(const Call<Real>& call);
 template <class Real>

@@ -25,7 +25,7 @@ std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 /// What a run is given, on the host and, byte for byte, on the device: one copy brings it.
 template <class Real>
 struct Given {
-  std::int32_t *offsets, *origins;
+  std::int32_t *offsets, *particle_offsets, *origins;
   std::uint32_t* sequence_id;
   std::uint64_t* step;
   Real *nothing, *goes_on, *inputs;
@@ -33,6 +33,7 @@ struct Given {
   Given(std::byte* memory, const Capacity& capacity, std::int64_t elements) {
     Arena arena(memory);
     offsets = arena.take<std::int32_t>(capacity.steps + 1);
+    particle_offsets = arena.take<std::int32_t>(capacity.steps + 1);
     origins = arena.take<std::int32_t>(capacity.sequences);
     sequence_id = arena.take<std::uint32_t>(capacity.sequences);
     step = arena.take<std::uint64_t>(1);
@@ -82,7 +83,7 @@ class QueuedRunner : public ScanRunner<Real> {
         given_(queue),
         scratch_(queue) {
     for (const Node& node : scan_.graph.nodes) {
-      if (!is_kalman(node.op)) continue;
+      if (!is_kalman_draw(node.op)) continue;
       throw InvalidArgument(fmt::format("{}: runs on threads of the CPU, not in a queue's order",
                                         to_string(node.op)));
     }
@@ -202,7 +203,8 @@ class QueuedRunner : public ScanRunner<Real> {
     grow(made);
     const Given<Real> given(given_.data(), capacity, made.places.given);
     rows.first = made.first.data();  // moves with its vector
-    rows.offsets = given.offsets, rows.origins = given.origins;
+    rows.offsets = given.offsets, rows.particle_offsets = given.particle_offsets;
+    rows.origins = given.origins;
     rows.sequence_id = given.sequence_id, rows.step = given.step;
     rows.nothing = given.nothing, rows.goes_on = given.goes_on;
     make_instructions(scan_, plan_, made.places, parameters_, packed(), memory_of(given, gradients),
@@ -299,6 +301,9 @@ class QueuedRunner : public ScanRunner<Real> {
     std::copy(sequences_.offsets.begin(), sequences_.offsets.end(), given.offsets);
     std::fill(given.offsets + sequences_.T + 1, given.offsets + capacity.steps + 1,
               sequences_.offsets.back());
+    for (std::int64_t t = 0; t <= capacity.steps; ++t) {
+      given.particle_offsets[t] = given.offsets[t] * static_cast<std::int32_t>(K_);
+    }
     std::copy(sequences_.origins.begin(), sequences_.origins.end(), given.origins);
     std::copy(sequences_.sequence_id.begin(), sequences_.sequence_id.end(), given.sequence_id);
     *given.step = batch.step;

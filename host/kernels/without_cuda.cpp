@@ -4,6 +4,7 @@
 #include "host/kernels/contracts.hpp"
 #include "kernels/common/runtime.hpp"
 #include "seqvae/core/error.hpp"
+#include "seqvae/kernels/kalman.hpp"
 
 namespace seqvae::cuda {
 namespace {
@@ -31,6 +32,21 @@ bool chain_fits(const ChainArgs<float>&) { refuse(); }
 #define SEQVAE_REFUSE(name, Args) \
   void name(const Args<float>&, Stream) { refuse(); }
 SEQVAE_CONTRACTS(SEQVAE_REFUSE)
+#undef SEQVAE_REFUSE
+
+#define SEQVAE_REFUSE(name, Args)                 \
+  template <class Real>                           \
+  void name(const Args<Real>&, Stream) {          \
+    refuse();                                     \
+  }                                               \
+  template void name(const Args<float>&, Stream); \
+  template void name(const Args<double>&, Stream);
+SEQVAE_REFUSE(kalman_filter, KalmanFilterArgs)
+SEQVAE_REFUSE(kalman_smoother, KalmanSmootherArgs)
+SEQVAE_REFUSE(kalman_backward, KalmanBackwardArgs)
+SEQVAE_REFUSE(kalman_forecast, KalmanForecastArgs)
+SEQVAE_REFUSE(kalman_simulate, KalmanSimulateArgs)
+SEQVAE_REFUSE(kalman_sample, KalmanSampleArgs)
 #undef SEQVAE_REFUSE
 
 }  // namespace seqvae::cuda

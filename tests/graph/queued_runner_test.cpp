@@ -64,11 +64,6 @@ TEST_P(QueuedSmallScan, SaysWhatTheThreadsSay) {
     ParameterTable table;
     const Scan scan = GetParam().build(table, gradient, true);
     if (gradient && !scan.options.weighted) continue;  // built by hand
-    if (GetParam().name.starts_with("linear_gaussian")) {
-      const Queue queue(Device::cpu());
-      EXPECT_THROW(Executor<double>(scan, table, queue, GetParam().particles), InvalidArgument);
-      continue;
-    }
     Twins twins([&] { return scan; }, table, GetParam().particles);
     for (int round = 0; round < 3; ++round) {  // the second is recorded, the third replayed
       for (const auto& shape : kShapes) {
@@ -82,6 +77,24 @@ TEST_P(QueuedSmallScan, SaysWhatTheThreadsSay) {
 
 INSTANTIATE_TEST_SUITE_P(Every, QueuedSmallScan, testing::ValuesIn(gradient_cases()),
                          [](const auto& info) { return info.param.name; });
+
+TEST(QueuedLinearGaussian, DrawsOnThreadsAlone) {
+  ParameterTable table;
+  const std::int32_t one = table.add_vector("one", 1, {}), row = table.add_vector("row", kX, {});
+  const auto step = [&](Step& s) {
+    LinearGaussian model;
+    model.A = model.Q = model.m0 = model.P0 = parameter(s, one);
+    model.C = model.R = parameter(s, row);
+    s.linear_gaussian("states", model);
+  };
+  ScanOptions paths;
+  paths.trace.x_width = kX, paths.paths = true;
+  const Scan scan = trace_scan(step, table, paths);
+  const Queue queue(Device::cpu());
+  EXPECT_THAT([&] { Executor<double>(scan, table, queue, 1); },
+              testing::ThrowsMessage<InvalidArgument>(
+                  "kalman_sample: runs on threads of the CPU, not in a queue's order"));
+}
 
 class QueuedModel : public testing::TestWithParam<NamedConfiguration> {
  protected:
