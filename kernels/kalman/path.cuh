@@ -115,8 +115,7 @@ class StatePath {
     }
     noise_.draw(noise, 0);
     if (i < n) z = noise_.add(i, z);
-    lanes_.sync();
-    at_.z[i] = z;
+    at_.z[i] = z;  // draw() has met: nobody reads the step before
     lanes_.sync();
     return true;
   }
