@@ -1,5 +1,5 @@
-// One product, or several at once: of few rows (few_rows.cuh), of tiles that several products fill
-// a device with (tile_products.cuh), or so large that a library's is as fast (dense.cu).
+// One product, or several at once: of few rows (few_rows.cuh), of tiles, where several share a
+// launch or an activation comes after (tile_products.cuh), or by a library (dense.cu).
 #include "kernels/dense/products.hpp"
 
 #include <algorithm>
@@ -10,6 +10,18 @@
 namespace seqvae::cuda {
 namespace {
 
+/// Calls of a kind, and whose weights all stand one way, in one launch.
+void enqueue(ProductBy by, const DenseArgs<float>* calls, int count, Stream stream) {
+  switch (by) {
+    case ProductBy::few_rows:
+      return few_rows::enqueue(calls, count, stream);
+    case ProductBy::tiles:
+      return tile::enqueue(calls, count, stream);
+    case ProductBy::library:
+      for (int i = 0; i < count; ++i) dense_by_library(calls[i], stream);
+  }
+}
+
 /// Calls of one kind until there is a launch of them.
 struct Waiting {
   static constexpr int kMost =
@@ -19,15 +31,10 @@ struct Waiting {
 
   void add(const DenseArgs<float>& call, ProductBy by, Stream stream) {
     calls[count++] = call;
-    if (count == kMost) enqueue(by, stream);
+    if (count == kMost) flush(by, stream);
   }
-  void enqueue(ProductBy by, Stream stream) {
-    if (count == 0) return;
-    if (by == ProductBy::few_rows) {
-      few_rows::enqueue(calls, count, stream);
-    } else {
-      tile::enqueue(calls, count, stream);
-    }
+  void flush(ProductBy by, Stream stream) {
+    if (count > 0) enqueue(by, calls, count, stream);
     count = 0;
   }
 };
@@ -37,20 +44,19 @@ struct Waiting {
 void products(const ProductsArgs<float>& a, Stream stream) {
   check(a, WeightForm::plain);
   const std::int64_t tiles = std::count_if(a.calls, a.calls + a.count, fits_tiles);
-  for (const ProductBy by : {ProductBy::few_rows, ProductBy::tiles}) {
+  for (const ProductBy by : {ProductBy::few_rows, ProductBy::tiles, ProductBy::library}) {
     Waiting of[2];  // by whether the weights are transposed
     for (std::int64_t i = 0; i < a.count; ++i) {
       const DenseArgs<float>& call = a.calls[i];
       if (call.M > 0 && product_by(call, tiles) == by) of[call.W.transposed].add(call, by, stream);
     }
-    for (Waiting& waiting : of) waiting.enqueue(by, stream);
-  }
-  for (std::int64_t i = 0; i < a.count; ++i) {
-    const DenseArgs<float>& call = a.calls[i];
-    if (call.M > 0 && product_by(call, tiles) == ProductBy::library) dense_by_library(call, stream);
+    for (Waiting& waiting : of) waiting.flush(by, stream);
   }
 }
 
-void dense(const DenseArgs<float>& a, Stream stream) { products({&a, 1}, stream); }
+void dense(const DenseArgs<float>& a, Stream stream) {
+  check(a, WeightForm::plain);
+  if (a.M > 0) enqueue(product_by(a, 1), &a, 1, stream);
+}
 
 }  // namespace seqvae::cuda

@@ -62,13 +62,19 @@ TEST(StructuralForm, StartsCycleAndAutoregressionFromTheirStationaryLaw) {
   }
 }
 
-TEST(LearnedForm, HasTheGradientOfDifferences) {
+/// Two sequences of m columns and a control; two rows of the second are only the past.
+data::SequenceSet waves(std::int64_t m) {
   data::SequenceSet set;
-  set.D = 3, set.U = 1, set.lengths = {9, 5}, set.begin = {0, 2}, set.ids = {0, 1};
+  set.D = m, set.U = 1, set.lengths = {9, 5}, set.begin = {0, 2}, set.ids = {0, 1};
   for (int r = 0; r < 14; ++r) {
-    for (int j = 0; j < 3; ++j) set.values.push_back(std::sin(0.7 * r + j) + 0.2 * j);
+    for (int j = 0; j < m; ++j) set.values.push_back(std::sin(0.7 * r + j) + 0.2 * j);
     set.controls.push_back(std::cos(r));
   }
+  return set;
+}
+
+TEST(LearnedForm, HasTheGradientOfDifferences) {
+  data::SequenceSet set = waves(3);
   set.values[4] = set.values[5] = std::nan("");
   const auto form = form_of(R"({"states": 4})", 3, 1);
   std::vector<double> x = form->start(set);
@@ -78,12 +84,7 @@ TEST(LearnedForm, HasTheGradientOfDifferences) {
 
 // Each bound, with the gradient of what is left free.
 TEST(LearnedForm, KeepsToItsBounds) {
-  data::SequenceSet set;
-  set.D = 2, set.U = 1, set.lengths = {9, 5}, set.begin = {0, 2}, set.ids = {0, 1};
-  for (int r = 0; r < 14; ++r) {
-    for (int j = 0; j < 2; ++j) set.values.push_back(std::sin(0.7 * r + j) + 0.2 * j);
-    set.controls.push_back(std::cos(r));
-  }
+  data::SequenceSet set = waves(2);
   set.values[4] = std::nan("");
   const auto moved_start = [&](const LgssmForm& form) {
     std::vector<double> x = form.start(set);
