@@ -1,6 +1,7 @@
 #include "seqvae/graph/executor.hpp"
 
 #include "host/graph/loop_chain.hpp"
+#include "host/graph/regions.hpp"
 #include "host/graph/scan_runner.hpp"
 
 namespace seqvae {

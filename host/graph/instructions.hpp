@@ -75,16 +75,6 @@ template <class Real>
 void give_noise(std::vector<Instruction<Real>>& instructions, const Node& drawn,
                 const Operand<Real>& noise);
 
-/// Carries read the step beside: before any node of their own step is computed.
-void put_carries_first(Scan& scan);
-
-/// Sinks become the last region, so that they run as one. \return whether there are any
-bool put_gradients_last(Scan& scan);
-
-/// Products outside of loops become regions that run at once: as soon as what they read is there,
-/// and all else that could run has.
-void group_products(Scan& scan);
-
 /// The draw of a latent, by its name. \throws InvalidArgument where there is none
 NodeId latent_of(const Scan& scan, const std::string& name);
 

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "host/graph/plan.hpp"
+#include "host/graph/regions.hpp"
 
 namespace seqvae {
 namespace {
@@ -20,14 +21,6 @@ bool is_padded(const Scan& scan, NodeId id) {
   if (node.kind.base != RowKind::Base::step || is_given(node)) return false;
   const std::int32_t region = scan.schedule.region_of[index(id)];
   return node.op == Op::to_padded || scan.schedule.regions[static_cast<std::size_t>(region)].padded;
-}
-
-void number_regions(Schedule& schedule) {
-  for (std::size_t r = 0; r < schedule.regions.size(); ++r) {
-    for (NodeId id : schedule.regions[r].nodes) {
-      schedule.region_of[index(id)] = static_cast<std::int32_t>(r);
-    }
-  }
 }
 
 void pad_loops(Scan& scan, const std::vector<bool>& stays_packed) {

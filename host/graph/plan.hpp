@@ -41,9 +41,6 @@ bool is_view(const Node& node);
 /// Whether a value's rows are padded where loops are. A view's are those of what it looks at.
 bool is_padded(const Scan& scan, NodeId id);
 
-/// Says of each node which region it is in.
-void number_regions(Schedule& schedule);
-
 /// Puts to_padded before, and to_packed after each loop, for values a row a step that enter or
 /// leave it; but for regions that are said to stay packed.
 void pad_loops(Scan& scan, const std::vector<bool>& stays_packed = {});

@@ -14,6 +14,7 @@
 #include <set>
 
 #include "host/graph/loop_chain.hpp"
+#include "host/graph/regions.hpp"
 #include "host/graph/scan_runner.hpp"
 #include "seqvae/core/arena.hpp"
 

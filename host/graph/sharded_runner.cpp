@@ -4,6 +4,7 @@
 #include <map>
 #include <new>
 
+#include "host/graph/regions.hpp"
 #include "host/graph/scan_runner.hpp"
 
 namespace seqvae {

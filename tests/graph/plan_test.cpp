@@ -6,8 +6,9 @@
 #include <algorithm>
 #include <map>
 
-#include "host/graph/instructions.hpp"
+#include "host/graph/lowering.hpp"
 #include "host/graph/plan.hpp"
+#include "host/graph/regions.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/models/model.hpp"
 #include "tests/graph/gradient_cases.hpp"
