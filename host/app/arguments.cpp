@@ -145,12 +145,12 @@ void check(const RunArguments& run) {
 Device device_of(const RunArguments& run, const std::string& model, bool float32) {
   const Device device = Device::parse(run.device);
   if (device.is_cpu()) return device;
-  const char* why = model == "lgssm" ? "Kalman filters have no kernel elsewhere"
-                    : float32        ? nullptr
-                                     : "kernels are for float32";
-  if (why == nullptr) return device;
-  if (run.device == "auto") return Device::cpu();
-  throw InvalidArgument(fmt::format("device = {}, must be cpu: {}", run.device, why));
+  const bool chosen = run.device != "auto";
+  if (model == "lgssm") return chosen ? device : Device::cpu();
+  if (float32) return device;
+  if (!chosen) return Device::cpu();
+  throw InvalidArgument(
+      fmt::format("device = {}, must be cpu: kernels are for float32", run.device));
 }
 
 void add_load_arguments(CLI::App& command, LoadArguments& load) {

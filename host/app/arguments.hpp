@@ -46,7 +46,8 @@ struct RunArguments {
 void add_run_arguments(CLI::App& command, RunArguments& run, bool plots);
 /// \throws InvalidArgument where this program cannot run so.
 void check(const RunArguments& run);
-/// Where that model runs in that precision. auto: on CUDA where there is a device and it can.
+/// Where that model runs in that precision. auto: on CUDA where there is a device and it can, but
+/// for lgssm, of which the CPU takes a step sooner than a device can.
 /// \throws InvalidArgument where the device that was asked for does not run it
 Device device_of(const RunArguments& run, const std::string& model, bool float32);
 

@@ -91,7 +91,7 @@ void add_parameters(io::Json& report, const EvaluateCommand& a, const OpenModel&
   const FittedLgssm fitted = RunFolder::open(a.model.run).lgssm("best");
   const std::vector<std::string> names = fitted.form->names();
   const std::vector<double> errors =
-      lgssm_standard_errors(*fitted.form, set, fitted.parameters, &model.machine->pool);
+      lgssm_standard_errors(*fitted.form, set, fitted.parameters, model.machine.get());
   io::Json parameters = io::Json::object();
   for (std::size_t i = 0; i < names.size(); ++i) {
     parameters[names[i]] = {{"value", fitted.parameters[i]}, {"standard_error", errors[i]}};

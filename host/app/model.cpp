@@ -75,7 +75,7 @@ OpenModel open_given(const ModelArguments& model, const RunArguments& arguments)
   open.float32 = arguments.precision == "float32";
   open.machine = std::make_unique<Machine>(device_of(arguments, open.name, open.float32),
                                            static_cast<int>(arguments.threads));
-  open.predictor = make_lgssm_predictor(lgssm, open.machine->pool);
+  open.predictor = make_lgssm_predictor(lgssm, *open.machine);
   return open;
 }
 

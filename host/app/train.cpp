@@ -34,6 +34,15 @@ struct TrainCommand {
   bool resume = false;
 };
 
+std::string model_of(const std::vector<Setting>& given) {
+  std::string model;
+  for (const Setting& setting : given) {
+    if (setting.key == "model") model = setting.value.get<std::string>();
+  }
+  if (model.empty()) throw InputError("train", "", "--model is required");
+  return model;
+}
+
 /// All that was given, weakest first: the file, --set, flags.
 std::vector<Setting> given_settings(const TrainCommand& a) {
   std::vector<Setting> given;
@@ -47,7 +56,10 @@ std::vector<Setting> given_settings(const TrainCommand& a) {
     flag("--epochs", "train.epochs", *a.epochs);
     flag("--epochs", "train.max_steps", 0);
   }
-  if (a.max_steps) flag("--max-steps", "train.max_steps", *a.max_steps);
+  if (a.max_steps) {
+    const bool exact = (a.resume ? RunFolder::open(a.out).model() : model_of(given)) == "lgssm";
+    flag("--max-steps", exact ? "train.iterations" : "train.max_steps", *a.max_steps);
+  }
   if (a.run.seed_given) flag("--seed", "train.seed", a.run.seed);
   if (!a.run.precision.empty()) flag("--precision", "precision", a.run.precision);
   if (!a.load.columns.empty()) flag("--columns", "data.columns", a.load.columns);
@@ -57,15 +69,6 @@ std::vector<Setting> given_settings(const TrainCommand& a) {
   if (a.load.standardize) flag("--standardize", "data.standardize", true);
   if (!a.load.split_at.empty()) flag("--split-at", "data.split_at", a.load.split_at);
   return given;
-}
-
-std::string model_of(const std::vector<Setting>& given) {
-  std::string model;
-  for (const Setting& setting : given) {
-    if (setting.key == "model") model = setting.value.get<std::string>();
-  }
-  if (model.empty()) throw InputError("train", "", "--model is required");
-  return model;
 }
 
 /// The settings with what the data decide: their shape, the emission, the scaler.

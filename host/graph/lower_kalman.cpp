@@ -145,21 +145,10 @@ class KalmanOp {
   void clear() const {
     c_.run(SelectArgs<Real>{c_.rows, c_.node().D, true, {c_.shard.nothing, 0}, {}, {}, c_.out()});
   }
-  /// f of the contract's CUDA twin, which is for float.
-  template <class F>
-  void on_device(const char* name, F f) const {
-    if constexpr (std::is_same_v<Real, float>) {
-      clear();
-      f(c_.shard.queue->stream());
-    } else {
-      require(false, name, "precision", "float64", "float32 on a CUDA device");
-    }
-  }
 
   template <class Args>
   Args& with_workspace(Args& args) {
-    args.workspace_bytes =
-        on_cpu() ? kalman_workspace_bytes(args) : cuda::kalman_workspace_bytes(args);
+    args.workspace_bytes = kalman_workspace_bytes(args, *c_.shard.queue);
     args.workspace =
         scratch_.template take<std::byte>(static_cast<std::int64_t>(args.workspace_bytes));
     return args;
@@ -171,11 +160,8 @@ class KalmanOp {
     args.log_likelihood = c_.out(0), args.mean = c_.out(1), args.covariance = c_.out(1 + n_);
     with_workspace(args);
     if (scratch_.counting()) return;
-    if (!on_cpu()) {
-      return on_device("kalman_filter", [&](Stream s) { cuda::kalman_filter(args, s); });
-    }
     if (c_.shard.particle_offsets != nullptr) clear();
-    cpu::kalman_filter(args);
+    seqvae::run(args, *c_.shard.queue);
   }
 
   void backward() {
@@ -199,12 +185,9 @@ class KalmanOp {
     args.grad.m0 = next(6, true), args.grad.P0 = next(7, true);
     with_workspace(args);
     if (scratch_.counting()) return;
-    if (!on_cpu()) {
-      return on_device("kalman_backward", [&](Stream s) { cuda::kalman_backward(args, s); });
-    }
-    if (!sound(kFilter)) return fill(std::numeric_limits<Real>::quiet_NaN());
-    fill(0);
-    cpu::kalman_backward(args);
+    if (on_cpu() && !sound(kFilter)) return fill(std::numeric_limits<Real>::quiet_NaN());
+    clear();
+    seqvae::run(args, *c_.shard.queue);
   }
 
   void sample() {

@@ -11,7 +11,8 @@ namespace {
 
 class LgssmPredictor : public Predictor {
  public:
-  LgssmPredictor(LgssmMatrices matrices, ThreadPool& pool) : model_(std::move(matrices), &pool) {}
+  LgssmPredictor(LgssmMatrices matrices, Machine& machine)
+      : model_(std::move(matrices), &machine) {}
 
   std::vector<std::string> bounds() const override { return {"exact"}; }
   std::string posterior() const override { return "exact"; }
@@ -83,8 +84,8 @@ class LgssmPredictor : public Predictor {
 
 }  // namespace
 
-std::unique_ptr<Predictor> make_lgssm_predictor(LgssmMatrices matrices, ThreadPool& pool) {
-  return std::make_unique<LgssmPredictor>(std::move(matrices), pool);
+std::unique_ptr<Predictor> make_lgssm_predictor(LgssmMatrices matrices, Machine& machine) {
+  return std::make_unique<LgssmPredictor>(std::move(matrices), machine);
 }
 
 }  // namespace seqvae

@@ -7,6 +7,7 @@
 #include "seqvae/kernels/dense.hpp"
 #include "seqvae/kernels/dropout.hpp"
 #include "seqvae/kernels/gaussian.hpp"
+#include "seqvae/kernels/kalman.hpp"
 #include "seqvae/kernels/likelihood.hpp"
 #include "seqvae/kernels/movement.hpp"
 #include "seqvae/kernels/normalization.hpp"
@@ -61,4 +62,12 @@
   X(sum_over_rows, SumOverRowsArgs)                                  \
   X(sum_over_time, SumOverTimeArgs)                                  \
   X(weight_gradients, WeightGradientsArgs)
+// Those whose kernels are for double as well.
+#define SEQVAE_KALMAN_CONTRACTS(X)                                   \
+  X(kalman_backward, KalmanBackwardArgs)                             \
+  X(kalman_filter, KalmanFilterArgs)                                 \
+  X(kalman_forecast, KalmanForecastArgs)                             \
+  X(kalman_sample, KalmanSampleArgs)                                 \
+  X(kalman_simulate, KalmanSimulateArgs)                             \
+  X(kalman_smoother, KalmanSmootherArgs)
 // clang-format on

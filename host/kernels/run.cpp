@@ -19,6 +19,18 @@ namespace {
 SEQVAE_CONTRACTS(SEQVAE_TWINS)
 #undef SEQVAE_TWINS
 
+#define SEQVAE_TWINS(name, Args)                          \
+  template <class Real>                                   \
+  void on_cpu(const Args<Real>& args) {                   \
+    cpu::name(args);                                      \
+  }                                                       \
+  template <class Real>                                   \
+  void on_stream(const Args<Real>& args, Stream stream) { \
+    cuda::name(args, stream);                             \
+  }
+SEQVAE_KALMAN_CONTRACTS(SEQVAE_TWINS)
+#undef SEQVAE_TWINS
+
 }  // namespace
 
 template <class Args>
@@ -28,6 +40,12 @@ void run(const Args& args, const Queue& queue) {
   } else {
     on_stream(args, queue.stream());
   }
+}
+
+template <class Args>
+std::size_t kalman_workspace_bytes(const Args& args, const Queue& queue) {
+  return queue.device().is_cpu() ? kalman_workspace_bytes(args)
+                                 : cuda::kalman_workspace_bytes(args);
 }
 
 template <class Real>
@@ -43,6 +61,13 @@ template bool chain_fits(const ChainArgs<double>&, const Queue&);
   template void run(const Args<float>&, const Queue&); \
   template void run(const Args<double>&, const Queue&);
 SEQVAE_CONTRACTS(SEQVAE_INSTANTIATE)
+SEQVAE_KALMAN_CONTRACTS(SEQVAE_INSTANTIATE)
+#undef SEQVAE_INSTANTIATE
+
+#define SEQVAE_INSTANTIATE(name, Args)                                           \
+  template std::size_t kalman_workspace_bytes(const Args<float>&, const Queue&); \
+  template std::size_t kalman_workspace_bytes(const Args<double>&, const Queue&);
+SEQVAE_KALMAN_CONTRACTS(SEQVAE_INSTANTIATE)
 #undef SEQVAE_INSTANTIATE
 
 }  // namespace seqvae

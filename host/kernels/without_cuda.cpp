@@ -4,7 +4,6 @@
 #include "host/kernels/contracts.hpp"
 #include "kernels/common/runtime.hpp"
 #include "seqvae/core/error.hpp"
-#include "seqvae/kernels/kalman.hpp"
 
 namespace seqvae::cuda {
 namespace {
@@ -41,12 +40,7 @@ SEQVAE_CONTRACTS(SEQVAE_REFUSE)
   }                                               \
   template void name(const Args<float>&, Stream); \
   template void name(const Args<double>&, Stream);
-SEQVAE_REFUSE(kalman_filter, KalmanFilterArgs)
-SEQVAE_REFUSE(kalman_smoother, KalmanSmootherArgs)
-SEQVAE_REFUSE(kalman_backward, KalmanBackwardArgs)
-SEQVAE_REFUSE(kalman_forecast, KalmanForecastArgs)
-SEQVAE_REFUSE(kalman_simulate, KalmanSimulateArgs)
-SEQVAE_REFUSE(kalman_sample, KalmanSampleArgs)
+SEQVAE_KALMAN_CONTRACTS(SEQVAE_REFUSE)
 #undef SEQVAE_REFUSE
 
 }  // namespace seqvae::cuda

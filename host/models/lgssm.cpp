@@ -1,4 +1,4 @@
-// The exact model in use: one sequence at a time through the Kalman contracts.
+// The exact model in use: the sequences of a set through the Kalman contracts.
 #include "seqvae/models/lgssm.hpp"
 
 #include <Eigen/Dense>
@@ -8,9 +8,13 @@
 namespace seqvae {
 namespace {
 
+using lgssm::ContractRun;
 using lgssm::FilterRun;
-using lgssm::Sequences;
-using lgssm::Workspace;
+using lgssm::for_each_batch;
+using lgssm::Member;
+using lgssm::Observations;
+using lgssm::Packing;
+using lgssm::room;
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Vector = Eigen::VectorXd;
@@ -25,11 +29,11 @@ struct MissingGivenState {
   Vector offset;
   Matrix weight, noise;  // noise: its covariance
 
-  MissingGivenState(const LgssmMatrices& x, const Sequences& sequences,
+  MissingGivenState(const LgssmMatrices& x, const Observations& observations,
                     const data::SequenceSet& set, std::int64_t row) {
     std::vector<std::int64_t> seen;
     for (std::int64_t j = 0; j < x.m; ++j) {
-      (sequences.observed(row, j) ? seen : missing).push_back(j);
+      (observations.observed(row, j) ? seen : missing).push_back(j);
     }
     if (missing.empty()) return;
     const Eigen::Map<const Matrix> C(x.C.data(), x.m, x.n), R(x.R.data(), x.m, x.m);
@@ -55,38 +59,115 @@ struct MissingGivenState {
   }
 };
 
+/// A filter whose last moments go on past the data.
+class ForecastRun : public FilterRun {
+ public:
+  ForecastRun(const Queue& queue, const LgssmMatrices& matrices, const Observations& observations)
+      : FilterRun(queue, matrices, observations),
+        horizon(queue),
+        observation_mean(queue),
+        observation_covariance(queue),
+        draws(queue),
+        n_(matrices.n),
+        m_(matrices.m),
+        U_(matrices.U),
+        u_(queue),
+        last_mean_(queue),
+        last_covariance_(queue),
+        state_mean_(queue),
+        state_covariance_(queue) {}
+
+  Packing horizon;
+  Buffer<double> observation_mean, observation_covariance;
+  Buffer<double> draws;  ///< [S][rows][m]
+
+  /// H steps after the last of each filtered sequence. controls: [sequences * H][U]
+  void forecast(std::int64_t H, std::span<const double> controls) {
+    const std::int64_t nn = n_ * n_, B = packing.count(), rows = B * H;
+    std::vector<Member> members = packing.members();
+    for (Member& member : members) {
+      member.origin = member.length, member.first_row = member.sequence * H, member.length = H;
+    }
+    horizon.take(std::move(members));
+    bring_last(mean, n_, last_mean_);
+    bring_last(covariance, nn, last_covariance_);
+    if (U_ > 0) horizon.bring(controls.data(), U_, room(u_, rows * U_));
+    KalmanForecastArgs<double> args;
+    args.model = model();
+    args.layout = horizon.layout();
+    args.u = {u_.data(), U_};
+    args.mean = {last_mean_.data(), n_};
+    args.covariance = {last_covariance_.data(), nn};
+    args.state_mean = {room(state_mean_, rows * n_), n_};
+    args.state_covariance = {room(state_covariance_, rows * nn), nn};
+    args.observation_mean = {room(observation_mean, rows * m_), m_};
+    args.observation_covariance = {room(observation_covariance, rows * m_ * m_), m_ * m_};
+    run(args);
+  }
+
+  /// S draws of the observations there, each from the state's law at the horizon's first step.
+  void draw(std::int64_t S, std::uint64_t seed) {
+    KalmanSimulateArgs<double> args;
+    args.model = model();
+    args.model.m0 = {state_mean_.data(), 0, n_};
+    args.model.P0 = {state_covariance_.data(), 0, n_ * n_};
+    args.model.diffuse = nullptr;
+    args.layout = horizon.layout();
+    args.u = {u_.data(), U_};
+    args.noise = {{seed, kPathSite}, 0, horizon.ids()};
+    args.S = S;
+    args.y = {room(draws, S * horizon.rows() * m_), m_};
+    run_sound(args, horizon.count(), "Q or R is not positive semidefinite");
+  }
+
+ private:
+  /// The row of each sequence's last step.
+  void bring_last(const Buffer<double>& rows, std::int64_t width, Buffer<double>& last) const {
+    for (std::int64_t b = 0; b < packing.count(); ++b) {
+      const std::int64_t t = packing.members()[static_cast<std::size_t>(b)].length - 1;
+      queue().copy(room(last, packing.count() * width) + b * width,
+                   rows.data() + packing.row(t, b) * width,
+                   static_cast<std::size_t>(width) * sizeof(double));
+    }
+  }
+
+  std::int64_t n_, m_, U_;
+  Buffer<double> u_, last_mean_, last_covariance_, state_mean_, state_covariance_;
+};
+
 }  // namespace
 
-Lgssm::Lgssm(LgssmMatrices matrices, ThreadPool* pool)
-    : matrices_(std::move(matrices)), pool_(pool) {}
+Lgssm::Lgssm(LgssmMatrices matrices, Machine* machine)
+    : matrices_(std::move(matrices)), machine_(machine) {}
 
 std::vector<double> Lgssm::log_likelihood(const data::SequenceSet& set,
                                           const Progress& progress) const {
-  const Sequences sequences(set, matrices_, "log_likelihood");
+  const Observations observations(set, matrices_, "log_likelihood");
   std::vector<double> rows(static_cast<std::size_t>(set.rows()));
-  lgssm::for_each_sequence<FilterRun>(
-      sequences.count(), pool_, progress, [&](FilterRun& run, std::int64_t i) {
-        run.run(matrices_, sequences.data(i), rows.data() + sequences.first_row(i));
-        run.require_sound(i, sequences.length(i));
-      });
+  for_each_batch<FilterRun>(machine_, matrices_, observations, progress,
+                            [&](FilterRun& run, std::vector<Member> members) {
+                              run.filter(std::move(members));
+                              run.require_sound();
+                              run.packing.fetch(run.log_likelihood.data(), 1, rows.data());
+                            });
   return rows;
 }
 
 std::vector<double> Lgssm::innovations(const data::SequenceSet& set,
                                        const Progress& progress) const {
-  const Sequences sequences(set, matrices_, "innovations");
+  const Observations observations(set, matrices_, "innovations");
   std::vector<double> rows(set.values.size());
-  lgssm::for_each_sequence<FilterRun>(sequences.count(), pool_, progress,
-                                      [&](FilterRun& run, std::int64_t i) {
-                                        run.run(matrices_, sequences.data(i), nullptr,
-                                                rows.data() + sequences.first_row(i) * matrices_.m);
-                                        run.require_sound(i, sequences.length(i));
-                                      });
+  for_each_batch<FilterRun>(machine_, matrices_, observations, progress,
+                            [&](FilterRun& run, std::vector<Member> members) {
+                              run.filter(std::move(members), true);
+                              run.require_sound();
+                              run.packing.fetch(run.innovation.data(), matrices_.m, rows.data());
+                            });
   return rows;
 }
 
 Lgssm::States Lgssm::states(const data::SequenceSet& set, const Progress& progress) const {
-  const Sequences sequences(set, matrices_, "states");
+  const Observations observations(set, matrices_, "states");
   const std::int64_t n = matrices_.n, nn = n * n;
   const auto rows = static_cast<std::size_t>(set.rows());
   States states;
@@ -96,52 +177,39 @@ Lgssm::States Lgssm::states(const data::SequenceSet& set, const Progress& progre
   for (auto* covariance : {&states.filtered_covariance, &states.smoothed_covariance}) {
     covariance->resize(rows * static_cast<std::size_t>(nn));
   }
-  lgssm::for_each_sequence<FilterRun>(
-      sequences.count(), pool_, progress, [&](FilterRun& run, std::int64_t i) {
-        const std::int64_t first = sequences.first_row(i), length = sequences.length(i);
-        run.run(matrices_, sequences.data(i), nullptr);
-        run.require_sound(i, length);
-        KalmanSmootherArgs<double> args;
-        args.model = matrices_.view();
-        args.data = sequences.data(i);
-        args.filtered = run.view(matrices_);
-        args.mean = {states.smoothed_mean.data() + first * n, n};
-        args.covariance = {states.smoothed_covariance.data() + first * nn, nn};
-        run.workspace.lend(args);
-        cpu::kalman_smoother(args);
-        std::copy_n(run.mean.data(), length * n, states.filtered_mean.data() + first * n);
-        std::copy_n(run.covariance.data(), length * nn,
-                    states.filtered_covariance.data() + first * nn);
+  for_each_batch<FilterRun>(
+      machine_, matrices_, observations, progress,
+      [&](FilterRun& run, std::vector<Member> members) {
+        run.filter(std::move(members));
+        run.require_sound();
+        run.smooth();
+        run.packing.fetch(run.mean.data(), n, states.filtered_mean.data());
+        run.packing.fetch(run.covariance.data(), nn, states.filtered_covariance.data());
+        run.packing.fetch(run.smoothed_mean.data(), n, states.smoothed_mean.data());
+        run.packing.fetch(run.smoothed_covariance.data(), nn, states.smoothed_covariance.data());
       });
   return states;
 }
 
 std::vector<double> Lgssm::sample_states(const data::SequenceSet& set, std::int64_t S,
                                          std::uint64_t seed) const {
-  const Sequences sequences(set, matrices_, "sample_states");
+  const Observations observations(set, matrices_, "sample_states");
   const std::int64_t n = matrices_.n, R = set.rows();
   std::vector<double> samples(static_cast<std::size_t>(S * R * n));
-  lgssm::for_each_sequence<FilterRun>(
-      sequences.count(), pool_, {}, [&](FilterRun& run, std::int64_t i) {
-        const std::int64_t length = sequences.length(i);
-        run.run(matrices_, sequences.data(i), nullptr);
-        run.require_sound(i, length);
-        std::vector<double> draws(static_cast<std::size_t>(S * length * n));
-        std::int32_t status = 0;
+  for_each_batch<FilterRun>(
+      machine_, matrices_, observations, {}, [&](FilterRun& run, std::vector<Member> members) {
+        run.filter(std::move(members));
+        run.require_sound();
+        const std::int64_t rows = run.packing.rows();
+        Buffer<double> draws(run.queue());
         KalmanSampleArgs<double> args;
-        args.model = matrices_.view();
-        args.data = sequences.data(i);
-        args.filtered = run.view(matrices_);
-        args.noise = {{seed, kPathSite}, 0, sequences.id(i)};
+        args.model = run.model(), args.data = run.data(), args.filtered = run.filtered();
+        args.noise = {{seed, kPathSite}, 0, run.packing.ids()};
         args.S = S;
-        args.z = {draws.data(), n};
-        args.status = &status;
-        run.workspace.lend(args);
-        cpu::kalman_sample(args);
-        if (status != 0) throw Error("Q or P0 is not positive semidefinite");
+        args.z = {room(draws, S * rows * n), n};
+        run.run_sound(args, run.packing.count(), "Q or P0 is not positive semidefinite");
         for (std::int64_t s = 0; s < S; ++s) {
-          std::copy_n(draws.data() + s * length * n, length * n,
-                      samples.data() + (s * R + sequences.first_row(i)) * n);
+          run.packing.fetch(draws.data() + s * rows * n, n, samples.data() + s * R * n);
         }
       });
   return samples;
@@ -150,8 +218,8 @@ std::vector<double> Lgssm::sample_states(const data::SequenceSet& set, std::int6
 Lgssm::Forecast Lgssm::forecast(const data::SequenceSet& context, std::int64_t H,
                                 std::span<const double> controls, std::int64_t S,
                                 std::uint64_t seed, const Progress& progress) const {
-  const Sequences sequences(context, matrices_, "forecast");
-  const std::int64_t n = matrices_.n, m = matrices_.m, N = context.count();
+  const Observations observations(context, matrices_, "forecast");
+  const std::int64_t N = context.count(), m = matrices_.m;
   require(H >= 1, "forecast", "horizon", H, ">= 1");
   require(static_cast<std::int64_t>(controls.size()) == N * H * matrices_.U, "forecast",
           "numbers in controls", controls.size(), fmt::format("{}", N * H * matrices_.U));
@@ -159,53 +227,28 @@ Lgssm::Forecast Lgssm::forecast(const data::SequenceSet& context, std::int64_t H
   forecast.mean.resize(static_cast<std::size_t>(N * H * m));
   forecast.covariance.resize(static_cast<std::size_t>(N * H * m * m));
   forecast.samples.resize(static_cast<std::size_t>(S * N * H * m));
-  lgssm::for_each_sequence<FilterRun>(N, pool_, progress, [&](FilterRun& run, std::int64_t i) {
-    const std::int64_t length = sequences.length(i);
-    run.run(matrices_, sequences.data(i), nullptr);
-    run.require_sound(i, length);
-    std::vector<double> state_mean(static_cast<std::size_t>(H * n)),
-        state_covariance(static_cast<std::size_t>(H * n * n));
-    KalmanForecastArgs<double> args;
-    args.model = matrices_.view();
-    args.layout.T = H, args.layout.B = 1;
-    args.u = {controls.data() + i * H * matrices_.U, matrices_.U};
-    args.mean = {run.mean.data() + (length - 1) * n, n};
-    args.covariance = {run.covariance.data() + (length - 1) * n * n, n * n};
-    args.state_mean = {state_mean.data(), n};
-    args.state_covariance = {state_covariance.data(), n * n};
-    args.observation_mean = {forecast.mean.data() + i * H * m, m};
-    args.observation_covariance = {forecast.covariance.data() + i * H * m * m, m * m};
-    run.workspace.lend(args);
-    cpu::kalman_forecast(args);
-    // Draws start from the state at the first step of the horizon.
-    std::vector<double> draws(static_cast<std::size_t>(S * H * m));
-    std::int32_t status = 0;
-    KalmanSimulateArgs<double> simulate;
-    simulate.model = matrices_.view();
-    simulate.model.m0 = StepArray<const double>(state_mean.data());
-    simulate.model.P0 = StepArray<const double>(state_covariance.data());
-    simulate.model.diffuse = nullptr;
-    simulate.layout = args.layout;
-    simulate.layout.t0 = length;
-    simulate.u = args.u;
-    simulate.noise = {{seed, kPathSite}, 0, sequences.id(i)};
-    simulate.S = S;
-    simulate.y = {draws.data(), m};
-    simulate.status = &status;
-    run.workspace.lend(simulate);
-    cpu::kalman_simulate(simulate);
-    if (status != 0) throw Error("Q or R is not positive semidefinite");
-    for (std::int64_t s = 0; s < S; ++s) {
-      std::copy_n(draws.data() + s * H * m, H * m, forecast.samples.data() + (s * N + i) * H * m);
-    }
-  });
+  for_each_batch<ForecastRun>(
+      machine_, matrices_, observations, progress,
+      [&](ForecastRun& run, std::vector<Member> members) {
+        run.filter(std::move(members));
+        run.require_sound();
+        run.forecast(H, controls);
+        run.horizon.fetch(run.observation_mean.data(), m, forecast.mean.data());
+        run.horizon.fetch(run.observation_covariance.data(), m * m, forecast.covariance.data());
+        run.draw(S, seed);
+        const std::int64_t rows = run.horizon.rows();
+        for (std::int64_t s = 0; s < S; ++s) {
+          run.horizon.fetch(run.draws.data() + s * rows * m, m,
+                            forecast.samples.data() + s * N * H * m);
+        }
+      });
   return forecast;
 }
 
 Lgssm::Imputation Lgssm::impute(const data::SequenceSet& set, std::int64_t S, std::uint64_t seed,
                                 const Progress& progress) const {
   const std::int64_t n = matrices_.n, m = matrices_.m, R = set.rows();
-  const Sequences sequences(set, matrices_, "impute");
+  const Observations observations(set, matrices_, "impute");
   const States states = this->states(set, progress);
   const std::vector<double> paths = S > 0 ? sample_states(set, S, seed) : std::vector<double>{};
   Imputation imputation;
@@ -215,9 +258,10 @@ Lgssm::Imputation Lgssm::impute(const data::SequenceSet& set, std::int64_t S, st
     imputation.samples.insert(imputation.samples.end(), set.values.begin(), set.values.end());
   }
   for (std::int64_t i = 0; i < set.count(); ++i) {
-    for (std::int64_t t = 0; t < sequences.length(i); ++t) {
-      const std::int64_t row = sequences.first_row(i) + t;
-      const MissingGivenState given(matrices_, sequences, set, row);
+    const Member member = observations.member(i);
+    for (std::int64_t t = 0; t < member.length; ++t) {
+      const std::int64_t row = member.first_row + t;
+      const MissingGivenState given(matrices_, observations, set, row);
       if (given.missing.empty()) continue;
       const Eigen::Map<const Vector> z(states.smoothed_mean.data() + row * n, n);
       const Eigen::Map<const Matrix> P(states.smoothed_covariance.data() + row * n * n, n, n);
@@ -237,9 +281,9 @@ Lgssm::Imputation Lgssm::impute(const data::SequenceSet& set, std::int64_t S, st
       for (std::int64_t s = 0; s < S; ++s) {
         Vector eps(count);
         for (std::int64_t a = 0; a < count; ++a) {
-          const Words words = philox(noise_counter(kMissingSite, 0, *sequences.id(i),
-                                                   static_cast<std::uint32_t>(s), t, m, a / 4),
-                                     seed);
+          const Words words = philox(
+              noise_counter(kMissingSite, 0, member.id, static_cast<std::uint32_t>(s), t, m, a / 4),
+              seed);
           eps[a] = normal(words, static_cast<int>(a % 4));
         }
         const Vector y =
@@ -264,21 +308,30 @@ std::vector<double> Lgssm::generate(std::int64_t steps, std::int64_t count,
   require(static_cast<std::int64_t>(controls.size()) == count * steps * U, "generate",
           "numbers in controls", controls.size(), fmt::format("{}", count * steps * U));
   std::vector<double> values(static_cast<std::size_t>(count * steps * m));
-  lgssm::for_each_sequence<Workspace>(count, pool_, {}, [&](Workspace& workspace, std::int64_t i) {
-    const auto id = static_cast<std::uint32_t>(i);
-    std::int32_t status = 0;
-    KalmanSimulateArgs<double> args;
-    args.model = matrices_.view();
-    args.layout.T = steps, args.layout.B = 1;
-    args.u = {controls.data() + i * steps * U, U};
-    args.noise = {{seed, kPathSite}, 0, &id};
-    args.S = 1;
-    args.y = {values.data() + i * steps * m, m};
-    args.status = &status;
-    workspace.lend(args);
-    cpu::kalman_simulate(args);
-    if (status != 0) throw Error("Q, R or P0 is not positive semidefinite");
-  });
+  const Queue& queue = lgssm::queue_of(machine_);
+  const lgssm::MatrixBlock block(queue, matrices_);
+  for_each_batch(
+      machine_, count,
+      [&](std::int64_t i) {
+        return Member{i, i * steps, steps, 0, static_cast<std::uint32_t>(i)};
+      },
+      {}, [&] { return std::make_unique<ContractRun>(queue); },
+      [&](ContractRun& run, std::vector<Member> members) {
+        Packing packing(queue);
+        packing.take(std::move(members));
+        const std::int64_t rows = packing.rows();
+        Buffer<double> u(queue), y(queue);
+        if (U > 0) packing.bring(controls.data(), U, room(u, rows * U));
+        KalmanSimulateArgs<double> args;
+        args.model = block.model();
+        args.layout = packing.layout();
+        args.u = {u.data(), U};
+        args.noise = {{seed, kPathSite}, 0, packing.ids()};
+        args.S = 1;
+        args.y = {room(y, rows * m), m};
+        run.run_sound(args, packing.count(), "Q, R or P0 is not positive semidefinite");
+        packing.fetch(y.data(), m, values.data());
+      });
   return values;
 }
 

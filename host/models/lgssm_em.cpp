@@ -31,68 +31,80 @@ void add(LgssmMoments& to, const LgssmMoments& from) {
   to.transitions += from.transitions, to.sequences += from.sequences;
 }
 
-/// What a thread sums over its sequences.
-struct Share {
-  lgssm::FilterRun filter;
-  lgssm::Workspace workspace;
-  std::vector<double> mean, covariance, lag_one, row_log_likelihood;
-  LgssmMoments sums;
-  double log_likelihood = 0;
+/// The moments summed over a share of the sequences.
+class MomentsRun : public lgssm::FilterRun {
+ public:
+  MomentsRun(const Queue& queue, const LgssmMatrices& x, const lgssm::Observations& observations)
+      : FilterRun(queue, x, observations),
+        sums(zeros(x)),
+        x_(x),
+        observations_(observations),
+        set_(observations.set()) {}
 
-  void smooth(const LgssmMatrices& x, const KalmanData<double>& data, std::int64_t i) {
-    const auto steps = static_cast<std::size_t>(data.layout.T), n = static_cast<std::size_t>(x.n);
-    row_log_likelihood.resize(steps);
-    filter.run(x, data, row_log_likelihood.data());
-    filter.require_sound(i, data.layout.T);
-    for (const double l : row_log_likelihood) log_likelihood += l;
-    mean.resize(steps * n), covariance.resize(steps * n * n), lag_one.resize(steps * n * n);
-    KalmanSmootherArgs<double> args;
-    args.model = x.view(), args.data = data, args.filtered = filter.view(x);
-    args.mean = {mean.data(), x.n}, args.covariance = {covariance.data(), x.n * x.n};
-    args.lag_one = {lag_one.data(), x.n * x.n};
-    workspace.lend(args);
-    cpu::kalman_smoother(args);
+  LgssmMoments sums;
+  double log_likelihood_sum = 0;
+
+  void add(std::vector<lgssm::Member> members) {
+    filter(std::move(members));
+    require_sound();
+    smooth(true);
+    const std::int64_t rows = packing.rows(), n = x_.n;
+    for (const double l : values(log_likelihood, rows)) log_likelihood_sum += l;
+    means_ = values(smoothed_mean, rows * n);
+    covariances_ = values(smoothed_covariance, rows * n * n);
+    lags_ = values(lag_one, rows * n * n);
+    for (std::int64_t b = 0; b < packing.count(); ++b) add_sequence(b);
   }
 
-  void add_sequence(const LgssmMatrices& x, const lgssm::Sequences& sequences, std::int64_t i) {
-    const std::int64_t n = x.n, U = x.U, p = n + U, k = p + 1, length = sequences.length(i);
-    if (length == 0) return;
-    const KalmanData<double> data = sequences.data(i);
-    smooth(x, data, i);
+ private:
+  Eigen::Map<const Vector> mean_of(std::int64_t row) const {
+    return {means_.data() + row * x_.n, x_.n};
+  }
+  Eigen::Map<const Matrix> matrix_of(const std::vector<double>& rows, std::int64_t row) const {
+    return {rows.data() + row * x_.n * x_.n, x_.n, x_.n};
+  }
+
+  void add_sequence(std::int64_t b) {
+    const lgssm::Member& member = packing.members()[static_cast<std::size_t>(b)];
+    const std::int64_t n = x_.n, U = x_.U, p = n + U, k = p + 1;
+    if (member.length == 0) return;
     Eigen::Map<Matrix> zz(sums.zz.data(), n, n), zx(sums.zx.data(), n, p), xx(sums.xx.data(), p, p);
-    Eigen::Map<Vector>(sums.z0.data(), n) += Eigen::Map<const Vector>(mean.data(), n);
+    Eigen::Map<Vector>(sums.z0.data(), n) += mean_of(packing.row(0, b));
     sums.sequences += 1;
-    Matrix product = Matrix::Zero(k, k), previous, cross(n, p);
-    for (std::int64_t t = 0; t < length; ++t) {
-      const Eigen::Map<const Vector> z(mean.data() + t * n, n), u(data.u[t], U);
-      const Eigen::Map<const Matrix> P(covariance.data() + t * n * n, n, n);
+    Matrix product = Matrix::Zero(k, k);
+    for (std::int64_t t = 0; t < member.length; ++t) {
+      const std::int64_t row = packing.row(t, b), row_of_set = member.first_row + t;
+      const Eigen::Map<const Vector> z = mean_of(row), u(set_.controls.data() + row_of_set * U, U);
       Vector w(k);
       w << z, u, 1;
       product = w * w.transpose();
-      product.topLeftCorner(n, n) += P;
+      product.topLeftCorner(n, n) += matrix_of(covariances_, row);
       if (t > 0) {
-        const Eigen::Map<const Vector> before(mean.data() + (t - 1) * n, n);
-        const Eigen::Map<const Matrix> lag(lag_one.data() + t * n * n, n, n);
-        const Eigen::Map<const Matrix> P_before(covariance.data() + (t - 1) * n * n, n, n);
+        const std::int64_t before = packing.row(t - 1, b);
         Vector regressor(p);
-        regressor << before, u;
+        regressor << mean_of(before), u;
         zz += product.topLeftCorner(n, n);
         zx += z * regressor.transpose();
-        zx.leftCols(n) += lag;
+        zx.leftCols(n) += matrix_of(lags_, row);
         xx += regressor * regressor.transpose();
-        xx.topLeftCorner(n, n) += P_before;
+        xx.topLeftCorner(n, n) += matrix_of(covariances_, before);
         sums.transitions += 1;
       }
-      for (std::int64_t j = 0; j < x.m; ++j) {
-        if (!sequences.observed(sequences.first_row(i) + t, j)) continue;
-        const double y = data.y[t][j];
+      for (std::int64_t j = 0; j < x_.m; ++j) {
+        if (!observations_.observed(row_of_set, j)) continue;
         const auto column = static_cast<std::size_t>(j);
+        const double y = set_.values[static_cast<std::size_t>(row_of_set * x_.m + j)];
         sums.seen[column] += 1, sums.yy[column] += y * y;
         Eigen::Map<Vector>(sums.yw.data() + j * k, k) += y * w;
         Eigen::Map<Matrix>(sums.ww.data() + j * k * k, k, k) += product;
       }
     }
   }
+
+  const LgssmMatrices& x_;
+  const lgssm::Observations& observations_;
+  const data::SequenceSet& set_;
+  std::vector<double> means_, covariances_, lags_;
 };
 
 }  // namespace
@@ -110,24 +122,17 @@ LgssmFit fit_lgssm_em(const LgssmForm& form, const data::SequenceSet& set,
     fit.state.value = std::numeric_limits<double>::infinity();
   }
   const double steps = static_cast<double>(set.steps());
-  const auto threads = static_cast<int>(
-      std::min<std::int64_t>(set.count(), options.pool != nullptr ? options.pool->count() : 1));
   while (fit.state.iteration < options.max_iterations) {
     const LgssmMatrices x = form.build(fit.state.x);
-    const lgssm::Sequences sequences(set, x, "em");
-    std::vector<Share> shares(static_cast<std::size_t>(threads));
-    run_shares(options.pool, threads, [&](int share) {
-      Share& mine = shares[static_cast<std::size_t>(share)];
-      mine.sums = zeros(x);
-      for (std::int64_t i = share; i < set.count(); i += threads) {
-        mine.add_sequence(x, sequences, i);
-      }
-    });
+    const lgssm::Observations observations(set, x, "em");
+    const auto runs = lgssm::for_each_batch<MomentsRun>(
+        options.machine, x, observations, {},
+        [](MomentsRun& run, std::vector<lgssm::Member> members) { run.add(std::move(members)); });
     LgssmMoments sums = zeros(x);
     fit.log_likelihood = 0;
-    for (const Share& share : shares) {
-      add(sums, share.sums);
-      fit.log_likelihood += share.log_likelihood;
+    for (const auto& run : runs) {
+      add(sums, run->sums);
+      fit.log_likelihood += run->log_likelihood_sum;
     }
     const double value = -fit.log_likelihood / steps;
     fit.converged = fit.state.value - value <= options.tolerance;

@@ -2,7 +2,9 @@
 #include "seqvae/models/lgssm_fit.hpp"
 
 #include <Eigen/Dense>
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "host/models/lgssm_runs.hpp"
 
@@ -11,101 +13,80 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-/// What a thread sums over its sequences.
-struct Share {
-  lgssm::FilterRun filter;
-  LgssmMatrices grad;
-  std::vector<double> row_log_likelihood, weight;
-  double log_likelihood = 0;
+using lgssm::Member;
 
-  explicit Share(const LgssmMatrices& x) : grad(x) {
-    for (auto* M : matrices(grad)) std::fill(M->begin(), M->end(), 0.0);
-  }
-  static std::vector<std::vector<double>*> matrices(LgssmMatrices& x) {
-    return {&x.A, &x.B, &x.b, &x.C, &x.D, &x.d, &x.Q, &x.R, &x.m0, &x.P0};
-  }
+LgssmMatrices zeros_like(LgssmMatrices x) {
+  for (std::vector<double>* array : lgssm::arrays(x)) std::fill(array->begin(), array->end(), 0.0);
+  return x;
+}
 
-  /// The rows from begin on. With diffuse states, whose gradient takes whole sequences: all rows
-  /// less those before begin.
-  void add(const LgssmMatrices& x, const lgssm::Sequences& sequences, std::int64_t i) {
-    const std::int64_t length = sequences.length(i), begin = sequences.begin(i);
-    KalmanData<double> data = sequences.data(i);
-    const bool twice = begin > 0 && !x.diffuse.empty();
-    weight.assign(static_cast<std::size_t>(length), 1);
-    if (!twice) std::fill_n(weight.begin(), begin, 0.0);
-    add_weighted(x, data, i);
-    if (!twice) return;
-    data.layout.T = begin;
-    weight.assign(static_cast<std::size_t>(begin), -1);
-    add_weighted(x, data, i);
-  }
+/// The gradient summed over a share of the sequences.
+class GradientRun : public lgssm::FilterRun {
+ public:
+  GradientRun(const Queue& queue, const LgssmMatrices& x, const lgssm::Observations& observations)
+      : FilterRun(queue, x, observations), grad(queue, zeros_like(x)), weight_(queue) {}
 
-  void add_weighted(const LgssmMatrices& x, const KalmanData<double>& data, std::int64_t i) {
-    const auto steps = static_cast<std::size_t>(data.layout.T);
-    row_log_likelihood.resize(std::max(row_log_likelihood.size(), steps));
-    filter.run(x, data, row_log_likelihood.data());
-    if (filter.status != 0) {
-      log_likelihood = kNaN;
-      return;
-    }
-    filter.require_sound(i, data.layout.T);
-    for (std::size_t t = 0; t < steps; ++t) log_likelihood += weight[t] * row_log_likelihood[t];
+  lgssm::MatrixBlock grad;
+  bool sound = true;  ///< all covariances were positive definite
+
+  /// Adds that of sum weight * log-likelihood. weight: [R], of the set's rows
+  void add(std::vector<Member> members, const std::vector<double>& weight) {
+    filter(std::move(members));
+    sound = sound && is_sound();
+    if (!sound) return;
+    require_sound();
+    packing.bring(weight.data(), 1, lgssm::room(weight_, packing.rows()));
     KalmanBackwardArgs<double> args;
-    args.model = x.view();
-    args.data = data;
-    args.filtered = filter.view(x);
-    args.grad_log_likelihood = {weight.data(), 1};
-    const auto array = [](std::vector<double>& values) {
-      return StepArray<double>(values.empty() ? nullptr : values.data());
-    };
-    args.grad.A = array(grad.A), args.grad.B = array(grad.B);
-    args.grad.state_offset = array(grad.b), args.grad.Q = array(grad.Q);
-    args.grad.C = array(grad.C), args.grad.D = array(grad.D);
-    args.grad.observation_offset = array(grad.d), args.grad.R = array(grad.R);
-    args.grad.m0 = array(grad.m0), args.grad.P0 = array(grad.P0);
+    args.model = model(), args.data = data(), args.filtered = filtered();
+    args.grad_log_likelihood = {weight_.data(), 1};
+    args.grad = grad.gradient();
     args.accumulate = true;
-    filter.workspace.lend(args);
-    cpu::kalman_backward(args);
+    run(args);
   }
+
+ private:
+  Buffer<double> weight_;
 };
 
 }  // namespace
 
 double lgssm_log_likelihood(const LgssmForm& form, const data::SequenceSet& set,
                             std::span<const double> parameters, std::span<double> gradient,
-                            ThreadPool* pool) {
+                            Machine* machine) {
   for (double x : parameters) {
     if (!std::isfinite(x)) return kNaN;
   }
   const LgssmMatrices x = form.build(parameters);
-  const lgssm::Sequences sequences(set, x, "fit");
-  const auto threads =
-      static_cast<int>(std::min<std::int64_t>(set.count(), pool != nullptr ? pool->count() : 1));
-  std::vector<Share> shares;
-  for (int share = 0; share < threads; ++share) shares.emplace_back(x);
-  run_shares(pool, threads, [&](int share) {
-    for (std::int64_t i = share; i < set.count(); i += threads) {
-      shares[static_cast<std::size_t>(share)].add(x, sequences, i);
-    }
-  });
-  Share total(x);
-  for (Share& share : shares) {
-    total.log_likelihood += share.log_likelihood;
-    const auto from = Share::matrices(share.grad), to = Share::matrices(total.grad);
-    for (std::size_t k = 0; k < to.size(); ++k) {
-      for (std::size_t j = 0; j < to[k]->size(); ++j) (*to[k])[j] += (*from[k])[j];
-    }
+  const lgssm::Observations observations(set, x, "fit");
+  const std::vector<double> counted = observations.counted();
+  // With diffuse states the gradient is of whole sequences: all rows, less those before begin.
+  const bool whole = !x.diffuse.empty();
+  const std::vector<double> once(counted.size(), 1), less(counted.size(), -1);
+  std::vector<double> rows(counted.size());
+  const auto runs = lgssm::for_each_batch<GradientRun>(
+      machine, x, observations, {}, [&](GradientRun& run, std::vector<Member> members) {
+        run.add(members, whole ? once : counted);
+        run.packing.fetch(run.log_likelihood.data(), 1, rows.data());
+        if (!whole) return;
+        for (Member& member : members) member.length = observations.begin(member.sequence);
+        std::erase_if(members, [](const Member& member) { return member.length == 0; });
+        if (!members.empty()) run.add(std::move(members), less);
+      });
+  LgssmMatrices grad = zeros_like(x);
+  for (const auto& run : runs) {
+    if (!run->sound) return kNaN;
+    run->grad.add_to(grad);
   }
-  const std::vector<double> chained = form.reverse(parameters, total.grad);
+  const std::vector<double> chained = form.reverse(parameters, grad);
   std::copy(chained.begin(), chained.end(), gradient.begin());
-  return total.log_likelihood;
+  return std::inner_product(rows.begin(), rows.end(), counted.begin(), 0.0);
 }
 
 LgssmFit fit_lgssm(const LgssmForm& form, const data::SequenceSet& set,
                    const LgssmFitOptions& options, const LbfgsState* resume) {
   const double steps = static_cast<double>(set.steps());
   const auto minimised = [&](std::span<const double> x, std::span<double> gradient) {
-    const double value = lgssm_log_likelihood(form, set, x, gradient, options.pool);
+    const double value = lgssm_log_likelihood(form, set, x, gradient, options.machine);
     for (double& g : gradient) g = -g / steps;
     return -value / steps;
   };
@@ -129,7 +110,7 @@ LgssmFit fit_lgssm(const LgssmForm& form, const data::SequenceSet& set,
 }
 
 std::vector<double> lgssm_standard_errors(const LgssmForm& form, const data::SequenceSet& set,
-                                          std::span<const double> parameters, ThreadPool* pool) {
+                                          std::span<const double> parameters, Machine* machine) {
   const auto count = static_cast<std::int64_t>(parameters.size());
   std::vector<double> x(parameters.begin(), parameters.end()), above(x), below(x);
   Eigen::MatrixXd information(count, count);
@@ -137,9 +118,9 @@ std::vector<double> lgssm_standard_errors(const LgssmForm& form, const data::Seq
     const auto place = static_cast<std::size_t>(i);
     const double h = 1e-4 * std::max(1.0, std::abs(parameters[place]));
     x[place] = parameters[place] + h;
-    lgssm_log_likelihood(form, set, x, above, pool);
+    lgssm_log_likelihood(form, set, x, above, machine);
     x[place] = parameters[place] - h;
-    lgssm_log_likelihood(form, set, x, below, pool);
+    lgssm_log_likelihood(form, set, x, below, machine);
     x[place] = parameters[place];
     for (std::int64_t j = 0; j < count; ++j) {
       information(i, j) = (below[std::size_t(j)] - above[std::size_t(j)]) / (2 * h);

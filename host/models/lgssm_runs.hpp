@@ -1,17 +1,23 @@
-// A set's sequences as the Kalman contracts take them: one at a time, its rows in place.
+// A set's sequences through the Kalman contracts: on the CPU one at a time, dealt to the machine's
+// threads, on a device all at once.
 #pragma once
+#include <algorithm>
+#include <functional>
 #include <memory>
 #include <string>
 
+#include "host/models/lgssm_packing.hpp"
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/machine.hpp"
+#include "seqvae/kernels/run.hpp"
 #include "seqvae/models/lgssm.hpp"
 
 namespace seqvae::lgssm {
 
 /// A set with the mask that its NaNs make.
-class Sequences {
+class Observations {
  public:
-  Sequences(const data::SequenceSet& set, const LgssmMatrices& matrices, const char* where)
+  Observations(const data::SequenceSet& set, const LgssmMatrices& matrices, const char* where)
       : set_(set), starts_(set.starts()), mask_(set.values.size()) {
     require(set.D == matrices.m, where, "columns of the data", set.D,
             std::to_string(matrices.m) + ", as the model observes");
@@ -19,27 +25,24 @@ class Sequences {
             std::to_string(matrices.U) + ", as the model has");
     for (std::size_t i = 0; i < mask_.size(); ++i) mask_[i] = std::isnan(set.values[i]) ? 0 : 1;
   }
+  const data::SequenceSet& set() const { return set_; }
+  const std::vector<double>& mask() const { return mask_; }
   std::int64_t count() const { return set_.count(); }
-  std::int64_t longest() const {
-    std::int64_t most = 0;
-    for (std::int32_t length : set_.lengths) most = std::max<std::int64_t>(most, length);
-    return most;
-  }
-  std::int64_t first_row(std::int64_t i) const { return starts_[static_cast<std::size_t>(i)]; }
-  std::int64_t length(std::int64_t i) const { return set_.lengths[static_cast<std::size_t>(i)]; }
   std::int64_t begin(std::int64_t i) const { return set_.begin[static_cast<std::size_t>(i)]; }
-  const std::uint32_t* id(std::int64_t i) const { return &set_.ids[static_cast<std::size_t>(i)]; }
+  Member member(std::int64_t i) const {
+    const auto place = static_cast<std::size_t>(i);
+    return {i, starts_[place], set_.lengths[place], 0, set_.ids[place]};
+  }
+  /// 1 for each row of the set that counts, 0 for those before its sequence's begin: [R].
+  std::vector<double> counted() const {
+    std::vector<double> counted(static_cast<std::size_t>(set_.rows()), 1);
+    for (std::size_t i = 0; i < set_.begin.size(); ++i) {
+      std::fill_n(counted.begin() + starts_[i], set_.begin[i], 0.0);
+    }
+    return counted;
+  }
   bool observed(std::int64_t row, std::int64_t j) const {
     return mask_[static_cast<std::size_t>(row * set_.D + j)] != 0;
-  }
-  KalmanData<double> data(std::int64_t i) const {
-    KalmanData<double> data;
-    data.layout.T = length(i);
-    data.layout.B = 1;
-    data.y = {set_.values.data() + first_row(i) * set_.D, set_.D};
-    data.mask = {mask_.data() + first_row(i) * set_.D, set_.D};
-    data.u = {set_.controls.data() + first_row(i) * set_.U, set_.U};
-    return data;
   }
 
  private:
@@ -48,107 +51,141 @@ class Sequences {
   std::vector<double> mask_;
 };
 
-/// A workspace that grows to what a contract asks for.
-class Workspace {
+/// All matrices of a model, or gradients of theirs, in an order that they share.
+std::vector<std::vector<double>*> arrays(LgssmMatrices& x);
+
+/// They, one after the other in a device's memory.
+class MatrixBlock {
  public:
+  MatrixBlock(const Queue& queue, const LgssmMatrices& x);
+  KalmanModel<double> model() const;
+  /// Of the model's shapes, null where it has no such array.
+  KalmanGradient<double> gradient() const;
+  void add_to(LgssmMatrices& sums) const;
+
+ private:
+  StepArray<double> array(std::size_t k) const;
+  KalmanModel<double> shape_;
+  std::vector<std::int64_t> starts_;  ///< of each array, then of their end
+  Buffer<double> values_;
+};
+
+/// Runs contracts in memory of its own, which only grows.
+class ContractRun {
+ public:
+  explicit ContractRun(const Queue& queue) : queue_(&queue), workspace_(queue), status_(queue) {}
+  const Queue& queue() const { return *queue_; }
+
   template <class Args>
-  void lend(Args& args) {
-    const std::size_t bytes = kalman_workspace_bytes(args);
-    if (bytes > bytes_) {
-      memory_ = std::make_unique<std::byte[]>(bytes);  // new[] aligns to 16
-      bytes_ = bytes;
+  void run(Args& args) {
+    args.workspace_bytes = kalman_workspace_bytes(args, *queue_);
+    args.workspace = room(workspace_, static_cast<std::int64_t>(args.workspace_bytes));
+    seqvae::run(args, *queue_);
+  }
+  /// One that says of each of `count` sequences whether its matrices were sound. \throws Error with
+  /// `message` where they were not
+  template <class Args>
+  void run_sound(Args& args, std::int64_t count, const char* message) {
+    args.status = room(status_, count);
+    run(args);
+    for (const std::int32_t status : values(status_, count)) {
+      if (status != 0) throw Error(message);
     }
-    args.workspace = memory_.get();
-    args.workspace_bytes = bytes_;
+  }
+  /// The first of a buffer's.
+  template <class T>
+  std::vector<T> values(const Buffer<T>& buffer, std::int64_t count) const {
+    std::vector<T> values(static_cast<std::size_t>(count));
+    queue_->copy(values.data(), buffer.data(), values.size() * sizeof(T));
+    queue_->synchronize();
+    return values;
   }
 
  private:
-  std::unique_ptr<std::byte[]> memory_;
-  std::size_t bytes_ = 0;
+  const Queue* queue_;
+  Buffer<std::byte> workspace_;
+  Buffer<std::int32_t> status_;
 };
 
-/// The filter on one sequence, its moments kept for the reverse passes.
-struct FilterRun {
-  std::vector<double> mean, covariance;
-  std::vector<double> given_mean, given_covariance, factor, delta, spread;  // while diffuse
-  std::int32_t status = 0, merge_step = 0, diffuse_steps = 0;
-  Workspace workspace;
+/// The filter on some sequences of a set, its moments kept for the reverse passes.
+class FilterRun : public ContractRun {
+ public:
+  FilterRun(const Queue& queue, const LgssmMatrices& matrices, const Observations& observations);
 
-  /// `log_likelihood`: [length], or null; `innovation`: [length][m], or null.
-  void run(const LgssmMatrices& matrices, const KalmanData<double>& data, double* log_likelihood,
-           double* innovation = nullptr) {
-    const auto rows = static_cast<std::size_t>(data.layout.T);
-    const auto n = static_cast<std::size_t>(matrices.n);
-    if (mean.size() < rows * n) {
-      mean.resize(rows * n);
-      covariance.resize(rows * n * n);
-      if (!matrices.diffuse.empty()) {
-        given_mean.resize(rows * n);
-        for (auto* v : {&given_covariance, &factor}) v->resize(rows * n * n);
-        delta.resize(n);
-        spread.resize(n * n);
-      }
-    }
-    KalmanFilterArgs<double> args;
-    args.model = matrices.view();
-    args.data = data;
-    args.mean = {mean.data(), matrices.n};
-    args.covariance = {covariance.data(), matrices.n * matrices.n};
-    args.diffuse = diffuse<double>(*this, matrices);
-    args.log_likelihood = {log_likelihood, 1};
-    args.innovation = {innovation, matrices.m};
-    args.status = &status;
-    args.merge_step = &merge_step;
-    args.diffuse_steps = &diffuse_steps;
-    workspace.lend(args);
-    cpu::kalman_filter(args);
-  }
-  KalmanFiltered<double> view(const LgssmMatrices& matrices) const {
-    const std::int64_t n = matrices.n;
-    return {{mean.data(), n},
-            {covariance.data(), n * n},
-            diffuse<const double>(*this, matrices),
-            &merge_step};
-  }
-  template <class Value, class Self>
-  static KalmanDiffuse<Value> diffuse(Self& self, const LgssmMatrices& matrices) {
-    if (matrices.diffuse.empty()) return {};
-    const std::int64_t n = matrices.n, nn = n * n;
-    return {{self.given_mean.data(), n},
-            {self.given_covariance.data(), nn},
-            {self.factor.data(), nn},
-            {self.delta.data(), n},
-            {self.spread.data(), nn}};
-  }
-  /// \throws InvalidArgument where sequence i left states diffuse, Error where its covariance
+  /// Filters these sequences, each to its member's length.
+  void filter(std::vector<Member> members, bool innovations = false);
+  /// Whether all their covariances are positive definite.
+  bool is_sound() const;
+  /// \throws InvalidArgument where a sequence left states diffuse, Error where its covariance
   /// broke.
-  void require_sound(std::int64_t i, std::int64_t length) const {
-    if (status != 0) {
-      throw Error(fmt::format("sequence {}: step {}: the covariance is not positive definite", i,
-                              status - 1));
-    }
-    if (diffuse_steps == length) {
-      throw InvalidArgument(fmt::format(
-          "sequence {}: its {} steps do not determine the model's diffuse states", i, length));
-    }
-  }
+  void require_sound() const;
+
+  // Per row, as the packing has them.
+  Packing packing;
+  Buffer<double> log_likelihood, innovation, mean, covariance;
+  Buffer<double> smoothed_mean, smoothed_covariance, lag_one;
+
+  /// After filter().
+  void smooth(bool with_lag_one = false);
+
+  KalmanModel<double> model() const { return block_.model(); }
+  KalmanData<double> data() const;
+  KalmanFiltered<double> filtered() const;
+
+ private:
+  bool diffuse() const { return !matrices_.diffuse.empty(); }
+
+  const LgssmMatrices& matrices_;
+  const Observations& observations_;
+  MatrixBlock block_;
+  Buffer<double> y_, mask_, u_;
+  Buffer<double> given_mean_, given_covariance_, factor_, delta_, spread_;  // while diffuse
+  Buffer<std::int32_t> status_, merge_step_, diffuse_steps_;
 };
 
-/// Calls work(run, i) for each sequence, dealt to the pool's threads, each with a run of its own.
+/// The machine's queue; without a machine the CPU's.
+const Queue& queue_of(const Machine* machine);
+
+/// Calls work(run, members) for each batch of `count` members, every share with a run of its own,
+/// made by make(). Returns the runs in the order of the shares.
+template <class Make, class Work>
+auto for_each_batch(Machine* machine, std::int64_t count,
+                    const std::function<Member(std::int64_t)>& member,
+                    const std::function<void(std::int64_t, std::int64_t)>& progress, Make&& make,
+                    Work&& work) {
+  const bool at_once = !queue_of(machine).device().is_cpu();
+  const std::int64_t threads = machine != nullptr && !at_once ? machine->pool.count() : 1;
+  const std::int64_t batch = at_once ? std::max<std::int64_t>(count, 1) : 1;
+  const std::int64_t batches = (count + batch - 1) / batch;
+  std::vector<decltype(make())> runs(static_cast<std::size_t>(std::min(batches, threads)));
+  const auto shares = static_cast<std::int64_t>(runs.size());
+  run_shares(machine != nullptr ? &machine->pool : nullptr, static_cast<int>(shares),
+             [&](int share) {
+               auto& run = runs[static_cast<std::size_t>(share)];
+               run = make();
+               for (std::int64_t i = share; i < batches; i += shares) {
+                 std::vector<Member> members;
+                 for (std::int64_t k = i * batch; k < std::min(count, (i + 1) * batch); ++k) {
+                   members.push_back(member(k));
+                 }
+                 work(*run, std::move(members));
+                 if (share == 0 && progress) {
+                   progress(std::min(count, (i + shares) * batch), count);
+                 }
+               }
+             });
+  return runs;
+}
+
+/// The same of a set's sequences, with runs of type Run.
 template <class Run, class Work>
-void for_each_sequence(std::int64_t count, ThreadPool* pool,
-                       const std::function<void(std::int64_t, std::int64_t)>& progress,
-                       Work&& work) {
-  const auto shares =
-      static_cast<int>(std::min<std::int64_t>(count, pool != nullptr ? pool->count() : 1));
-  if (shares == 0) return;
-  run_shares(pool, shares, [&](int share) {
-    Run run;
-    for (std::int64_t i = share; i < count; i += shares) {
-      work(run, i);
-      if (share == 0 && progress) progress(std::min(i + shares, count), count);
-    }
-  });
+auto for_each_batch(Machine* machine, const LgssmMatrices& matrices,
+                    const Observations& observations,
+                    const std::function<void(std::int64_t, std::int64_t)>& progress, Work&& work) {
+  return for_each_batch(
+      machine, observations.count(), [&](std::int64_t i) { return observations.member(i); },
+      progress, [&] { return std::make_unique<Run>(queue_of(machine), matrices, observations); },
+      work);
 }
 
 }  // namespace seqvae::lgssm

@@ -56,7 +56,7 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
   const data::SequenceSet& set = dataset.training_part();
   const std::unique_ptr<LgssmForm> form = make_lgssm_form(configuration, set.D, set.U);
   const double steps = static_cast<double>(set.steps());
-  ThreadPool pool(options.threads);
+  Machine machine(options.device, options.threads);
   MetricsFile metrics(options.run / "metrics.jsonl");
   const std::filesystem::path last = options.run / "last.safetensors";
   const bool em = config.method == "em";
@@ -109,14 +109,14 @@ Stop train_lgssm(const io::JsonView& configuration, const data::Dataset& dataset
   };
   if (em) {
     LgssmEmOptions fit;
-    fit.max_iterations = config.iterations, fit.pool = &pool;
+    fit.max_iterations = config.iterations, fit.machine = &machine;
     fit.on_iteration = [&](const LbfgsState& at, double log_likelihood) {
       return after_iteration(at, log_likelihood, {});
     };
     save(fit_lgssm_em(*form, set, fit, resumed ? &state : nullptr).state);
   } else {
     LgssmFitOptions fit;
-    fit.max_iterations = config.iterations, fit.pool = &pool;
+    fit.max_iterations = config.iterations, fit.machine = &machine;
     fit.on_iteration = after_iteration;
     save(fit_lgssm(*form, set, fit, resumed ? &state : nullptr).state);
   }

@@ -100,7 +100,7 @@ std::unique_ptr<Predictor> RunFolder::predictor(const std::string& checkpoint,
                                                 Machine& machine) const {
   if (model() == "lgssm") {
     const FittedLgssm fitted = lgssm(checkpoint);
-    return make_lgssm_predictor(fitted.form->build(fitted.parameters), machine.pool);
+    return make_lgssm_predictor(fitted.form->build(fitted.parameters), machine);
   }
   const std::filesystem::path file = path / (checkpoint + ".safetensors");
   std::unique_ptr<Model> made = make_model();

@@ -213,9 +213,9 @@ TEST(FitLgssm, LearnsATwoStateSystemBetterThanTheOneThatMadeIt) {
   for (std::uint32_t i = 0; i < 20; ++i) {
     set.lengths.push_back(60), set.begin.push_back(0), set.ids.push_back(i);
   }
-  ThreadPool pool(2);
+  Machine machine(Device::cpu(), 2);
   const auto form = form_of(R"({"states": 2})", 3);
-  const LgssmFit fit = fit_lgssm(*form, set, {.tolerance = 1e-6, .pool = &pool});
+  const LgssmFit fit = fit_lgssm(*form, set, {.tolerance = 1e-6, .machine = &machine});
   const double exact = sum(truth.log_likelihood(set));
   EXPECT_GT(fit.log_likelihood, exact);
   EXPECT_LT(fit.log_likelihood, exact + 40);  // 21 parameters gain about half a nat each
@@ -293,10 +293,10 @@ TEST(Em, IsTheSameOnAnyNumberOfThreadsAndGoesOnWhereItStopped) {
   LgssmEmOptions options;
   options.max_iterations = 8, options.tolerance = 0;
   const LgssmFit one = fit_lgssm_em(*form, set, options);
-  ThreadPool pool(3);
-  options.pool = &pool;
+  Machine machine(Device::cpu(), 3);
+  options.machine = &machine;
   const LgssmFit many = fit_lgssm_em(*form, set, options);
-  options.pool = nullptr, options.max_iterations = 5;
+  options.machine = nullptr, options.max_iterations = 5;
   const LgssmFit first = fit_lgssm_em(*form, set, options);
   options.max_iterations = 8;
   const LgssmFit resumed = fit_lgssm_em(*form, set, options, &first.state);

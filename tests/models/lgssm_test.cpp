@@ -301,10 +301,10 @@ TEST(Lgssm, GeneratesTheStationaryLaw) {
 }
 
 TEST(Lgssm, ThreadsChangeNothing) {
-  ThreadPool pool(2);
+  Machine machine(Device::cpu(), 2);
   const data::SequenceSet set = small_set();
   EXPECT_EQ(Lgssm(small_model()).log_likelihood(set),
-            Lgssm(small_model(), &pool).log_likelihood(set));
+            Lgssm(small_model(), &machine).log_likelihood(set));
 }
 
 template <class Failure>

@@ -1,13 +1,13 @@
 /// \file  The exact model as a Predictor: moments instead of draws wherever they exist.
 #pragma once
-#include "seqvae/core/threads.hpp"
+#include "seqvae/core/machine.hpp"
 #include "seqvae/inference/predictor.hpp"
 #include "seqvae/models/lgssm.hpp"
 
 namespace seqvae {
 
-/// Sequences are dealt to the pool, which must outlive the predictor. Its methods throw as those of
+/// The machine must outlive the predictor. Its methods throw as those of
 /// Lgssm do.
-std::unique_ptr<Predictor> make_lgssm_predictor(LgssmMatrices matrices, ThreadPool& pool);
+std::unique_ptr<Predictor> make_lgssm_predictor(LgssmMatrices matrices, Machine& machine);
 
 }  // namespace seqvae

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "seqvae/core/threads.hpp"
+#include "seqvae/core/machine.hpp"
 #include "seqvae/data/sequence_set.hpp"
 #include "seqvae/io/json.hpp"
 #include "seqvae/kernels/kalman.hpp"
@@ -37,13 +37,15 @@ class Lgssm {
  public:
   using Progress = std::function<void(std::int64_t done, std::int64_t all)>;
 
-  /// `pool` deals the sequences to threads and must outlive this; null: one thread.
-  explicit Lgssm(LgssmMatrices matrices, ThreadPool* pool = nullptr);
+  /// `machine` must outlive this: on the CPU the sequences are dealt to its threads, on a CUDA
+  /// device they are taken all at once. Null: one thread of the CPU.
+  explicit Lgssm(LgssmMatrices matrices, Machine* machine = nullptr);
   const LgssmMatrices& matrices() const { return matrices_; }
 
   // All of the following take sets with D = m and U, in the set's order and units, and throw
   // InvalidArgument where the widths differ or where a sequence does not determine its diffuse
-  // states ("sequence 3: ..."), Error where a covariance is not positive definite.
+  // states ("sequence 3: ..."), Error where a covariance is not positive definite. A CUDA device
+  // takes no diffuse states, and n and m up to 64.
 
   /// log p(y_t | y_0 .. y_{t-1}) of each row, nats: [R].
   std::vector<double> log_likelihood(const data::SequenceSet& set,
@@ -91,7 +93,7 @@ class Lgssm {
 
  private:
   LgssmMatrices matrices_;
-  ThreadPool* pool_;
+  Machine* machine_;
 };
 
 }  // namespace seqvae

@@ -8,7 +8,7 @@ namespace seqvae {
 struct LgssmFitOptions {
   std::int64_t max_iterations = 500;
   double tolerance = 1e-8;     ///< of the largest entry of the gradient, nats a step
-  ThreadPool* pool = nullptr;  ///< deals the sequences to threads
+  Machine* machine = nullptr;  ///< as Lgssm takes it
   /// After each iteration, with what the fit would go on from; false: stop here.
   std::function<bool(const LbfgsState& state, double log_likelihood, double gradient_norm)>
       on_iteration;
@@ -24,7 +24,7 @@ struct LgssmFit {
 /// NaN where a covariance is not positive definite. \throws InvalidArgument as Lgssm does.
 double lgssm_log_likelihood(const LgssmForm& form, const data::SequenceSet& set,
                             std::span<const double> parameters, std::span<double> gradient,
-                            ThreadPool* pool = nullptr);
+                            Machine* machine = nullptr);
 
 /// From form.start(set), or on from `resume`.
 LgssmFit fit_lgssm(const LgssmForm& form, const data::SequenceSet& set,
@@ -33,7 +33,7 @@ LgssmFit fit_lgssm(const LgssmForm& form, const data::SequenceSet& set,
 struct LgssmEmOptions {
   std::int64_t max_iterations = 500;
   double tolerance = 1e-9;     ///< of an iteration's gain, nats a step
-  ThreadPool* pool = nullptr;  ///< deals the sequences to threads
+  Machine* machine = nullptr;  ///< as Lgssm takes it
   /// After each iteration, with what EM would go on from and the log-likelihood of the parameters
   /// that it began with; false: stop here.
   std::function<bool(const LbfgsState& state, double log_likelihood)> on_iteration;
@@ -50,6 +50,6 @@ LgssmFit fit_lgssm_em(const LgssmForm& form, const data::SequenceSet& set,
 /// information, by central differences of the gradient. NaN where the log-likelihood is flat.
 std::vector<double> lgssm_standard_errors(const LgssmForm& form, const data::SequenceSet& set,
                                           std::span<const double> parameters,
-                                          ThreadPool* pool = nullptr);
+                                          Machine* machine = nullptr);
 
 }  // namespace seqvae
