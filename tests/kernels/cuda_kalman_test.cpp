@@ -101,7 +101,8 @@ struct Case {
   }
 };
 
-/// Directly, or twice from a graph captured on a stream of its own.
+/// Directly, or from a graph captured on a stream of its own: replayed once without a row and then
+/// with the problem's.
 enum class How { cpu, cuda, captured };
 
 #define SEQVAE_CALLS(name, Args)                        \
@@ -272,6 +273,16 @@ class Calls {
   Rows<const Real> model_mean() const { return {model_.m0.data, p_.shape.n}; }
   Rows<const Real> model_covariance() const { return {model_.P0.data, 0}; }
 
+  void write_lengths(const std::vector<std::int32_t>& lengths,
+                     const std::vector<std::int32_t>& offsets, Stream stream) const {
+    const auto write = [&](const std::int32_t* to, const auto& from, std::int64_t count) {
+      if (to == nullptr) return;
+      cuda::copy(const_cast<std::int32_t*>(to), from.data(), size(count) * sizeof(from[0]), stream);
+    };
+    write(data_.layout.lengths, lengths, p_.shape.B);
+    write(data_.layout.offsets, offsets, p_.shape.T + 1);
+  }
+
   template <class Args>
   void call(Args& args) {
     const std::size_t bytes =
@@ -284,8 +295,11 @@ class Calls {
     }
     const Stream stream = cuda::create_stream();
     {
+      const std::vector<std::int32_t> none(size(p_.shape.T + p_.shape.B) + 1);
+      write_lengths(none, none, stream);
       cuda::Graph graph(stream, [&](Stream s) { on_cuda(args, s); });
       graph.replay();
+      write_lengths(p_.lengths, p_.offsets, stream);
       graph.replay();
       cuda::synchronize(stream);
     }

@@ -41,6 +41,10 @@ class DeviceMatrix {
     memory_ = std::make_unique<DeviceArray<float>>(host_);
     return *this;
   }
+  /// All NaN again, as an output is before it is written. Must stay until the stream got there.
+  void forget(Stream stream) const {
+    cuda::copy(memory_->data(), host_.data(), host_.size() * sizeof(float), stream);
+  }
   Rows<float> view() const { return {memory_->data() + offset_, stride_}; }
   /// Expects what lies around the rows to be NaN still.
   Matrix<float> read() const {
@@ -129,6 +133,14 @@ class DeviceLayout {
   LayoutPointers pointers() const {
     return {lengths_.data(), offsets_.data(), origins_.data(), sequence_id_.data(), step_.data()};
   }
+  /// Of as many steps and sequences. `data` must stay until the stream got there.
+  void write(const LayoutData& data, Stream stream) const {
+    const auto copy = [&](const auto& to, const auto& from) {
+      cuda::copy(to.data(), from.data(), from.size() * sizeof(from[0]), stream);
+    };
+    copy(lengths_, data.lengths), copy(offsets_, data.offsets), copy(origins_, data.origins);
+    copy(sequence_id_, data.sequence_id), copy(step_, data.step);
+  }
 
  private:
   DeviceArray<std::int32_t> lengths_, offsets_, origins_;
@@ -176,7 +188,16 @@ std::vector<Matrix<Real>> run_cpu(const Problem& problem, Build build, Twin twin
   return out;
 }
 
-/// Direct on the default stream, or twice from a graph captured on a stream of its own.
+/// The same steps and sequences without a row, at another step of training.
+inline LayoutData without_rows(LayoutData data) {
+  std::fill(data.lengths.begin(), data.lengths.end(), 0);
+  std::fill(data.offsets.begin(), data.offsets.end(), 0);
+  for (std::uint64_t& step : data.step) ++step;
+  return data;
+}
+
+/// Direct on the default stream, or from a graph captured on a stream of its own: replayed once
+/// without a row and then with the problem's.
 enum class How { direct, captured };
 
 template <class Build, class Twin>
@@ -190,7 +211,7 @@ std::vector<Matrix<float>> run_cuda(const Problem& problem, Build build, Twin tw
   for (const ParityOutput& output : problem.outputs) {
     out.emplace_back(output.rows, output.D, problem.place);
   }
-  const DeviceLayout layout(problem.layout);
+  const DeviceLayout layout(how == How::direct ? problem.layout : without_rows(problem.layout));
   const auto args = build(
       float{}, [&](std::size_t i) -> Rows<const float> { return in[i].view(); },
       [&](std::size_t i) { return out[i].view(); }, layout.pointers());
@@ -202,6 +223,8 @@ std::vector<Matrix<float>> run_cuda(const Problem& problem, Build build, Twin tw
     {
       cuda::Graph graph(stream, [&](Stream s) { twin(args, s); });
       graph.replay();
+      layout.write(problem.layout, stream);
+      for (const DeviceMatrix& matrix : out) matrix.forget(stream);
       graph.replay();
       cuda::synchronize(stream);
     }
