@@ -310,11 +310,12 @@ void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
                                  : Real(1);
   };
   Real first = 0;
-  const bool likelihood_alone = !a.grad_mean && !a.grad_covariance &&
+  const bool likelihood_alone = !a.grad_mean && !a.grad_covariance && !s.smoothed.given() &&
                                 (a.model.diffuse != nullptr || one_weight(a, b, length, &first));
   if (likelihood_alone && (length == 0 || weight(0) == 0)) return;
   const bool may_settle =
       likelihood_alone && g.A.step == 0 && g.Q.step == 0 && g.C.step == 0 && g.R.step == 0;
+  if (s.smoothed.given()) s.smoothed.run(b, length, s.replay);
   std::fill_n(s.lambda, n, Real(0));
   std::fill_n(s.Lambda, nn, Real(0));
   s.replay.forget();
@@ -337,12 +338,14 @@ void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
     const std::int64_t row = cpu::kalman::row_of(layout, t, b);
     if (a.grad_mean) cpu::axpy(n, Real(1), a.grad_mean[row], s.lambda);
     if (a.grad_covariance) cpu::axpy(nn, Real(1), a.grad_covariance[row], s.Lambda);
+    if (s.smoothed.given()) s.smoothed.add_filtered(t, s.lambda, s.Lambda);
     if (same && !follows_N) to_r(n, kappa, s);
     follows_N = same;
     s.replay.run(t, b);
     if (g.R && !a.model.diagonal_R) cpu::kalman::add_full_noise(a, t, b, false, kappa, s);
     for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) cpu::kalman::step_back(n, i, kappa, s);
     cpu::kalman::add_observation(a, t, b, s);
+    if (s.smoothed.given()) s.smoothed.add_predicted(t, s.lambda, s.Lambda);
     cpu::kalman::add_transition(a, t, b, kappa, s);
     if (t == 0) break;
     cpu::kalman::go_back(n, cpu::kalman::at(a.model.A, layout, t, b), s.lambda, s.Lambda, s);

@@ -18,6 +18,7 @@
 // step's gradient is outer products and a constant (SettledSums).
 #pragma once
 #include "host/cpu/kalman_reverse.hpp"
+#include "host/cpu/kalman_smoothed.hpp"
 
 namespace seqvae::cpu::kalman {
 
@@ -88,8 +89,10 @@ struct GroupSums {
 template <class Real>
 std::int64_t most_together(const KalmanBackwardArgs<Real>& a) {
   const bool together = covariances_are_shared(a.model, a.data) && !a.grad_mean &&
-                        !a.grad_covariance && a.grad.A.sequence == 0 && a.grad.Q.sequence == 0 &&
-                        a.grad.C.sequence == 0 && a.grad.R.sequence == 0 && a.grad.P0.sequence == 0;
+                        !a.grad_covariance && !a.grad_smoothed_mean &&
+                        !a.grad_smoothed_covariance && a.grad.A.sequence == 0 &&
+                        a.grad.Q.sequence == 0 && a.grad.C.sequence == 0 &&
+                        a.grad.R.sequence == 0 && a.grad.P0.sequence == 0;
   return together ? a.data.layout.B : 1;
 }
 
@@ -99,6 +102,7 @@ struct BackwardScratch {
   SettledReverse<Real> settled;
   SettledSums<Real> sums;
   GroupSums<Real> group;
+  SmoothedGradient<Real> smoothed;
   Moments<Real> before;
   Real *lambda, *Lambda;
   Real *r, *N, *NF;
@@ -111,6 +115,7 @@ struct BackwardScratch {
         settled(a.model, a.data, a.filtered, most_together(a), arena),
         sums(a.model, arena),
         group(a.model, most_together(a), arena),
+        smoothed(a, arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n, m = a.model.m;
     for (Real** p : {&lambda, &w, &q, &x, &r}) *p = arena.take<Real>(n);
@@ -240,24 +245,6 @@ void add_full_noise(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int6
   for (std::int64_t i = 0; i < k; ++i) {
     for (std::int64_t j = 0; j < k; ++j) {
       R[observation.index(i) * m + observation.index(j)] += M[i * k + j];
-    }
-  }
-}
-
-/// What y, d and D get of factor e, the gradients by the residuals y - d - D u.
-template <class Real>
-void add_residual(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, Real factor,
-                  const Real* e, const Observation<Real>& observation) {
-  const RowLayout& layout = a.data.layout;
-  const KalmanGradient<Real>& g = a.grad;
-  const std::int64_t U = a.model.U, row = row_of(layout, t, b);
-  for (std::int64_t i = 0; i < observation.count(); ++i) {
-    const std::int64_t j = observation.index(i);
-    const Real grad = factor * e[i];
-    if (g.y) g.y[row][j] += grad;
-    if (g.observation_offset) at(g.observation_offset, layout, t, b)[j] -= grad;
-    if (g.D && U > 0) {
-      cpu::axpy(U, -grad, a.data.u[row], at(g.D, layout, t, b) + j * U);
     }
   }
 }

@@ -180,9 +180,12 @@ void check_call(const KalmanBackwardArgs<Real>& a, std::size_t needed) {
   require_optional_input(a.grad_log_likelihood, where, "grad_log_likelihood");
   require_optional_input(a.grad_mean, where, "grad_mean");
   require_optional_input(a.grad_covariance, where, "grad_covariance");
-  if (a.model.diffuse != nullptr && (a.grad_mean || a.grad_covariance)) {
+  require_optional_input(a.grad_smoothed_mean, where, "grad_smoothed_mean");
+  require_optional_input(a.grad_smoothed_covariance, where, "grad_smoothed_covariance");
+  if (a.model.diffuse != nullptr &&
+      (a.grad_mean || a.grad_covariance || a.grad_smoothed_mean || a.grad_smoothed_covariance)) {
     throw InvalidArgument(std::string(where) +
-                          ": grad_mean or grad_covariance is given, must not be with diffuse");
+                          ": a gradient of moments is given, must not be with diffuse");
   }
   const std::int64_t n = a.model.n, m = a.model.m, U = a.model.U;
   const KalmanGradient<Real>& g = a.grad;
@@ -313,6 +316,11 @@ std::size_t kalman_workspace_bytes(const KalmanSmootherArgs<Real>& a) {
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<Real>& a) {
   require_on_cuda(a.model, a.data.layout, "kalman_backward");
+  if (a.grad_smoothed_mean || a.grad_smoothed_covariance) {
+    throw InvalidArgument(
+        "kalman_backward: a gradient of smoothed moments is given, must not be on "
+        "a CUDA device");
+  }
   return kalman::GradientSums<Real>(a, kalman::bytes_of<kalman::BackwardMemory>(a.model)).bytes;
 }
 template <class Real>

@@ -545,6 +545,13 @@ TEST(CudaKalmanRefuses, WhatItIsNotCompiledFor) {
   EXPECT_THAT([&] { cuda::kalman_workspace_bytes(args); },
               testing::ThrowsMessage<InvalidArgument>(
                   testing::HasSubstr("model.diffuse is given, must be null on a CUDA device")));
+  KalmanBackwardArgs<double> backward;
+  backward.model.n = 1, backward.model.m = 1;
+  const double gradient = 1;
+  backward.grad_smoothed_covariance = {&gradient, 1};
+  EXPECT_THAT([&] { cuda::kalman_workspace_bytes(backward); },
+              testing::ThrowsMessage<InvalidArgument>(testing::HasSubstr(
+                  "a gradient of smoothed moments is given, must not be on a CUDA device")));
 }
 
 }  // namespace

@@ -128,18 +128,21 @@ TEST_P(KalmanAgainstDense, SmootherHasTheMomentsGivenAllObservations) {
   }
 }
 
-/// What kalman_backward differentiates, with fixed weights.
+enum class Of { likelihood, filtered, smoothed };
+
+/// What kalman_backward differentiates, with fixed weights: the likelihood, and these moments.
 struct Objective {
   KalmanProblem& p;
+  Of of;
   std::vector<double> kappa, mean, covariance;
 
-  explicit Objective(KalmanProblem& problem, bool moments) : p(problem) {
+  Objective(KalmanProblem& problem, Of of_) : p(problem), of(of_) {
     const std::int64_t n = p.shape.n;
     for (std::int64_t r = 0; r < p.rows(); ++r)
       kappa.push_back(p.shape.diffuse > 0 ? 1.3 : 1 + 0.3 * p.draw());
+    if (of == Of::likelihood) return;
     mean.assign(std::size_t(p.rows() * n), 0);
     covariance.assign(std::size_t(p.rows() * n * n), 0);
-    if (!moments) return;
     for (double& x : mean) x = p.draw();
     for (std::int64_t r = 0; r < p.rows(); ++r) {
       Eigen::Map<Matrix> G(covariance.data() + r * n * n, n, n);
@@ -152,9 +155,17 @@ struct Objective {
     double sum = 0;
     const auto rows = std::size_t(p.rows());
     for (std::size_t r = 0; r < rows; ++r) sum += kappa[r] * f.log_likelihood[r];
-    if (p.shape.diffuse > 0) return sum;
-    for (std::size_t j = 0; j < mean.size(); ++j) sum += mean[j] * f.mean[j];
-    for (std::size_t j = 0; j < covariance.size(); ++j) sum += covariance[j] * f.covariance[j];
+    if (of == Of::likelihood) return sum;
+    if (of == Of::filtered) return sum + weighted(f.mean, f.covariance);
+    const Smoothed s(p, f);
+    return sum + weighted(s.mean, s.covariance);
+  }
+
+ private:
+  double weighted(const std::vector<double>& means, const std::vector<double>& covariances) const {
+    double sum = 0;
+    for (std::size_t j = 0; j < mean.size(); ++j) sum += mean[j] * means[j];
+    for (std::size_t j = 0; j < covariance.size(); ++j) sum += covariance[j] * covariances[j];
     return sum;
   }
 };
@@ -176,9 +187,12 @@ struct Gradient {
     args.data = p.data();
     args.filtered = filtered.view(p);
     args.grad_log_likelihood = {objective.kappa.data(), 1};
-    if (p.shape.diffuse == 0) {
-      args.grad_mean = {objective.mean.data(), n};
-      args.grad_covariance = {objective.covariance.data(), n * n};
+    const Rows<const double> of_mean(objective.mean.data(), n);
+    const Rows<const double> of_covariance(objective.covariance.data(), n * n);
+    if (objective.of == Of::filtered) {
+      args.grad_mean = of_mean, args.grad_covariance = of_covariance;
+    } else if (objective.of == Of::smoothed) {
+      args.grad_smoothed_mean = of_mean, args.grad_smoothed_covariance = of_covariance;
     }
     args.grad = {A.view(),
                  B.view(),
@@ -197,10 +211,11 @@ struct Gradient {
 };
 
 TEST_P(KalmanAgainstDense, GradientIsThatOfFiniteDifferences) {
-  for (const bool moments : {false, true}) {
-    if (moments && GetParam().diffuse > 0) continue;  // moments while diffuse are not functions
+  for (const Of of : {Of::likelihood, Of::filtered, Of::smoothed}) {
+    // Moments while diffuse are not functions.
+    if (of != Of::likelihood && GetParam().diffuse > 0) continue;
     KalmanProblem p(GetParam(), 2);
-    const Objective objective(p, moments);
+    const Objective objective(p, of);
     const Gradient gradient(p, Filtered(p), objective);
     double largest = 1;
     const auto compare = [&](std::vector<double>& x, const std::vector<double>& g,
@@ -223,8 +238,8 @@ TEST_P(KalmanAgainstDense, GradientIsThatOfFiniteDifferences) {
         const double expected = (above - below) / (2 * h);
         const double actual = g[j] + (twin != j ? g[twin] : 0);
         ASSERT_TRUE(std::abs(actual - expected) <= 1e-6 * largest)
-            << name << "[" << j << "]: " << actual << ", differences " << expected
-            << (moments ? ", with moments" : "");
+            << name << "[" << j << "]: " << actual << ", differences " << expected << ", objective "
+            << static_cast<int>(of);
       }
     };
     compare(p.C.values, gradient.C.values, 0, "C");
@@ -248,7 +263,7 @@ TEST(KalmanBackward, IsFishersIdentity) {
   KalmanProblem p({8, 1, 3, 2, 0, false, true, false, false, false, 0});
   const Filtered filtered(p);
   const Smoothed smoothed(p, filtered);
-  Objective objective(p, false);
+  Objective objective(p, Of::likelihood);
   std::fill(objective.kappa.begin(), objective.kappa.end(), 1.0);
   Gradient gradient(p, filtered, objective);
   const std::int64_t n = 3, m = 2;
@@ -532,7 +547,7 @@ TEST(KalmanCheck, NamesArgumentValueAndRule) {
 TEST(KalmanBackward, AddsWhereItIsAskedTo) {
   KalmanProblem p({6, 3, 2, 3, 1, true, true, false, true, false, 0});
   const Filtered filtered(p);
-  const Objective objective(p, true);
+  const Objective objective(p, Of::filtered);
   const Gradient once(p, filtered, objective), twice(p, filtered, objective, 2.5);
   for (std::size_t j = 0; j < once.A.values.size(); ++j) {
     EXPECT_DOUBLE_EQ(twice.A.values[j], once.A.values[j] + 2.5);

@@ -182,18 +182,22 @@ struct KalmanGradient {
 ///
 ///     sum over rows of grad_log_likelihood * log_likelihood + <grad_mean, mean>
 ///                                           + <grad_covariance, covariance>
+///         + <grad_smoothed_mean, E[z | y]> + <grad_smoothed_covariance, Cov[z | y]>
 ///
-/// with mean and covariance the filtered ones. One pass, backward in time. With diffuse components
-/// grad_log_likelihood must have one value in all rows of a sequence (that of its first row is
-/// taken), and there is no grad_mean or grad_covariance.
+/// with mean and covariance the filtered ones. One pass, backward in time; of smoothed moments two
+/// more before it, backward and forward, with as many numbers kept of each step. With diffuse
+/// components grad_log_likelihood must have one value in all rows of a sequence (that of its first
+/// row is taken), and there is no gradient of moments.
 template <class Real>
 struct KalmanBackwardArgs {
   KalmanModel<Real> model;
   KalmanData<Real> data;
   KalmanFiltered<Real> filtered;
-  Rows<const Real> grad_log_likelihood;  ///< [rows][1]  not given: ones
-  Rows<const Real> grad_mean;            ///< [rows][n]  optional
-  Rows<const Real> grad_covariance;      ///< [rows][n * n]  symmetric; optional
+  Rows<const Real> grad_log_likelihood;       ///< [rows][1]  not given: ones
+  Rows<const Real> grad_mean;                 ///< [rows][n]  optional
+  Rows<const Real> grad_covariance;           ///< [rows][n * n]  symmetric; optional
+  Rows<const Real> grad_smoothed_mean;        ///< [rows][n]  optional; on the CPU alone
+  Rows<const Real> grad_smoothed_covariance;  ///< [rows][n * n]  symmetric; as above
   KalmanGradient<Real> grad;
   bool accumulate = false;  ///< add to what stands in grad; else overwrite
   void* workspace = nullptr;
