@@ -150,7 +150,7 @@ void weight_gradients(const WeightGradientsArgs<float>& a, Stream stream) {
     enqueue(gradients, stream);
     gradients.count = 0;
   }
-  if (gradients.count > 0) enqueue(gradients, stream);
+  enqueue(gradients, stream);
   std::byte* rest = static_cast<std::byte*>(a.workspace) + arena.used();
   for (std::int64_t i = 0; i < a.count; ++i) {
     if (!stands_alone(a.calls[i])) continue;

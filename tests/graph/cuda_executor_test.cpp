@@ -9,6 +9,7 @@
 #include "seqvae/core/error.hpp"
 #include "tests/graph/gradient_cases.hpp"
 #include "tests/graph/models.hpp"
+#include "tests/support/errors.hpp"
 #if defined(SEQVAE_EMULATED)
 #include "tests/emulation/emulation.hpp"
 #endif
@@ -65,17 +66,13 @@ void expect_no_worse(const Said<float>& found, const Said<float>& plain,
   for (const auto& [name, values] : exact) {
     const std::vector<float>& mine = found.at(name);
     ASSERT_EQ(mine.size(), values.size()) << name;
-    double error = 0, plain_error = 0, largest = 0;
+    Errors errors;
     for (std::size_t i = 0; i < values.size(); ++i) {
-      const double off = std::abs(static_cast<double>(mine[i]) - values[i]);
-      if (!(off <= error)) error = off;  // NaN stays
-      plain_error =
-          std::max(plain_error, std::abs(static_cast<double>(plain.at(name)[i]) - values[i]));
-      largest = std::max(largest, std::abs(values[i]));
+      errors.add(mine[i], plain.at(name)[i], values[i]);
     }
     const double rounding = static_cast<double>(std::numeric_limits<float>::epsilon());
-    EXPECT_LE(error, 2 * plain_error + 16 * rounding * largest)
-        << name << ", plain float errs by " << plain_error;
+    EXPECT_LE(errors.actual, 2 * errors.plain + 16 * rounding * errors.largest)
+        << name << ", plain float errs by " << errors.plain;
   }
 }
 

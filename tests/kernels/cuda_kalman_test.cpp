@@ -6,6 +6,7 @@
 #include "tests/kernels/cuda_schedules.hpp"
 #include "tests/kernels/kalman_problem.hpp"
 #include "tests/support/device_array.hpp"
+#include "tests/support/errors.hpp"
 
 namespace seqvae::test {
 namespace {
@@ -336,19 +337,16 @@ void expect_close(const Results& actual, const Results& plain, const Results& or
   ASSERT_EQ(actual.size(), oracle.size());
   for (std::size_t i = 0; i < oracle.size(); ++i) {
     const auto& [name, expected] = oracle[i];
-    double error = 0, plain_error = 0, largest = 0;
+    Errors errors;
     for (std::size_t j = 0; j < expected.size(); ++j) {
       if (std::isnan(expected[j])) {
         EXPECT_TRUE(std::isnan(actual[i].second[j])) << name << " " << j;
         continue;
       }
-      const double difference = std::abs(actual[i].second[j] - expected[j]);
-      if (!(difference <= error)) error = difference;  // NaN stays
-      plain_error = std::max(plain_error, std::abs(plain[i].second[j] - expected[j]));
-      largest = std::max(largest, std::abs(expected[j]));
+      errors.add(actual[i].second[j], plain[i].second[j], expected[j]);
     }
-    EXPECT_LE(error, of_plain * plain_error + largest * least)
-        << name << ", whose largest is " << largest << "; plain errs by " << plain_error;
+    EXPECT_LE(errors.actual, of_plain * errors.plain + errors.largest * least)
+        << name << ", whose largest is " << errors.largest << "; plain errs by " << errors.plain;
   }
 }
 

@@ -92,14 +92,12 @@ TEST(CudaAdamW, HasItsParity) {
       });
       for (const std::size_t row : {0, 1, 2}) {
         const std::size_t of = row == 0 ? 0 : row + 1;  // p, m, v
-        double error = 0, plain_error = 0, largest = 0;
+        Errors errors;
         for (std::size_t i = 0; i < count; ++i) {
-          const double difference = std::abs(first[row][i] - oracle[of][i]);
-          if (!(difference <= error)) error = difference;  // NaN stays
-          plain_error = std::max(plain_error, std::abs(plain[of][i] - oracle[of][i]));
-          largest = std::max(largest, std::abs(oracle[of][i]));
+          errors.add(first[row][i], plain[of][i], oracle[of][i]);
         }
-        EXPECT_LE(error, 2 * plain_error + largest * std::numeric_limits<float>::epsilon());
+        EXPECT_LE(errors.actual,
+                  2 * errors.plain + errors.largest * std::numeric_limits<float>::epsilon());
       }
     }
   }

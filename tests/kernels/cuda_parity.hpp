@@ -16,6 +16,7 @@
 #include "tests/kernels/cuda_schedules.hpp"
 #include "tests/kernels/matrix.hpp"
 #include "tests/support/device_array.hpp"
+#include "tests/support/errors.hpp"
 
 namespace seqvae::test {
 
@@ -85,21 +86,19 @@ inline void expect_same_bits(const Matrix<float>& a, const Matrix<float>& b, con
 /// value. NaN in the oracle: not an output of this call, and to stay unwritten.
 inline void expect_no_worse(const Matrix<float>& actual, const Matrix<float>& plain,
                             const Matrix<double>& oracle, std::size_t output) {
-  double error = 0, plain_error = 0, largest = 0;
+  Errors errors;
   for (std::int64_t r = 0; r < oracle.rows(); ++r) {
     for (std::int64_t d = 0; d < oracle.D(); ++d) {
       if (std::isnan(oracle(r, d))) {
         EXPECT_TRUE(std::isnan(actual(r, d))) << "output " << output << ", row " << r;
         continue;
       }
-      const double difference = std::abs(actual(r, d) - oracle(r, d));
-      if (!(difference <= error)) error = difference;  // NaN stays
-      plain_error = std::max(plain_error, std::abs(plain(r, d) - oracle(r, d)));
-      largest = std::max(largest, std::abs(oracle(r, d)));
+      errors.add(actual(r, d), plain(r, d), oracle(r, d));
     }
   }
-  EXPECT_LE(error, 2 * plain_error + largest * std::numeric_limits<float>::epsilon())
-      << "output " << output << ", plain float errs by " << plain_error;
+  EXPECT_LE(errors.actual,
+            2 * errors.plain + errors.largest * std::numeric_limits<float>::epsilon())
+      << "output " << output << ", plain float errs by " << errors.plain;
 }
 
 /// What a layout and its noise read from memory besides matrices.

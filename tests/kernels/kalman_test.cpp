@@ -25,7 +25,7 @@ template <class Actual, class Expected>
 void expect_close(const Actual& actual, const Expected& expected, double tolerance,
                   const std::string& what) {
   const double scale = expected.cwiseAbs().maxCoeff();
-  const double error = (actual - expected).cwiseAbs().maxCoeff();
+  const double error = (actual - expected).cwiseAbs().template maxCoeff<Eigen::PropagateNaN>();
   EXPECT_TRUE(error <= tolerance * scale) << what << ": error " << error << ", scale " << scale;
 }
 
