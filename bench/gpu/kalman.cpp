@@ -70,13 +70,13 @@ class System {
     backward_.grad.C = make(s.m * s.n), backward_.grad.R = make(s.m);
     backward_.grad.m0 = make(s.n), backward_.grad.P0 = make(s.n * s.n);
     backward_.grad.y = {make(rows * s.m), s.m};
-    lend_workspace(filter_), lend_workspace(smoother_), lend_workspace(backward_);
   }
 
   void time(double turn, KalmanForm form, std::int64_t chunk, io::Json& cases) {
     constexpr const char* forms[] = {"covariance", "joseph", "square_root"};
-    filter_.form = form, filter_.chunk = chunk;
-    lend_workspace(filter_);
+    filter_.form = form;
+    filter_.chunk = smoother_.chunk = backward_.chunk = chunk;
+    lend_workspace(filter_), lend_workspace(smoother_), lend_workspace(backward_);
     const std::string variant =
         fmt::format("{} {}{}", sizeof(Real) == 4 ? "float32" : "float64",
                     forms[static_cast<int>(form)], chunk == 0 ? "" : ", one step after the other");
@@ -84,7 +84,7 @@ class System {
     const double moments = rows * static_cast<double>(s_.n + s_.n * s_.n) * sizeof(Real);
     add(cases, "kalman_filter", variant, moments,
         seconds_a_call(turn, [&](Stream stream) { cuda::kalman_filter(filter_, stream); }));
-    if (form != kDefaultKalmanForm<Real> || chunk != 0) return;
+    if (form != kDefaultKalmanForm<Real>) return;
     add(cases, "kalman_smoother", variant, 2 * moments,
         seconds_a_call(turn, [&](Stream stream) { cuda::kalman_smoother(smoother_, stream); }));
     add(cases, "kalman_backward", variant, moments,

@@ -124,7 +124,7 @@ void check_call(const KalmanFilterArgs<Real>& a, std::size_t needed) {
   if (form < 0 || form > static_cast<int>(KalmanForm::square_root)) {
     require(false, where, "form", form, "a KalmanForm");
   }
-  if (a.chunk < 0) require(false, where, "chunk", a.chunk, ">= 0");
+  require(a.chunk >= 0, where, "chunk", a.chunk, ">= 0");
   require_data(a.model, a.data, where);
   if (a.shared_covariance) {
     require_shared(a, where);
@@ -156,6 +156,7 @@ void check_call(const KalmanFilterArgs<Real>& a, std::size_t needed) {
 template <class Real>
 void check_call(const KalmanSmootherArgs<Real>& a, std::size_t needed) {
   const char* where = "kalman_smoother";
+  require(a.chunk >= 0, where, "chunk", a.chunk, ">= 0");
   require_data(a.model, a.data, where);
   require_filtered(a.model, a.data.layout, a.filtered, where);
   if (a.shared_covariance) {
@@ -175,6 +176,7 @@ void check_call(const KalmanSmootherArgs<Real>& a, std::size_t needed) {
 template <class Real>
 void check_call(const KalmanBackwardArgs<Real>& a, std::size_t needed) {
   const char* where = "kalman_backward";
+  require(a.chunk >= 0, where, "chunk", a.chunk, ">= 0");
   require_data(a.model, a.data, where);
   require_filtered(a.model, a.data.layout, a.filtered, where);
   require_optional_input(a.grad_log_likelihood, where, "grad_log_likelihood");
@@ -311,7 +313,12 @@ std::size_t kalman_workspace_bytes(const KalmanFilterArgs<Real>& a) {
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanSmootherArgs<Real>& a) {
   require_on_cuda(a.model, a.data.layout, "kalman_smoother");
-  return kalman::workspace_bytes<kalman::SmootherMemory>(a.model, a.data.layout.B);
+  require(a.chunk >= 0, "kalman_smoother", "chunk", a.chunk, ">= 0");
+  return kalman::SmootherWorkspace<Real>(
+             a, kalman::chunks_of(a),
+             std::max(kalman::bytes_of<kalman::SmootherMemory>(a.model),
+                      kalman::ApplyMemory<Real, 64>(Arena(nullptr, kalman::kAlignment)).bytes))
+      .bytes;
 }
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<Real>& a) {
@@ -321,7 +328,12 @@ std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<Real>& a) {
         "kalman_backward: a gradient of smoothed moments is given, must not be on "
         "a CUDA device");
   }
-  return kalman::GradientSums<Real>(a, kalman::bytes_of<kalman::BackwardMemory>(a.model)).bytes;
+  require(a.chunk >= 0, "kalman_backward", "chunk", a.chunk, ">= 0");
+  return kalman::GradientSums<Real>(
+             a, kalman::chunks_of(a),
+             std::max(kalman::bytes_of<kalman::BackwardMapMemory>(a.model),
+                      kalman::ApplyMemory<Real, 64>(Arena(nullptr, kalman::kAlignment)).bytes))
+      .bytes;
 }
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanForecastArgs<Real>& a) {

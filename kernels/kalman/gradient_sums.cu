@@ -1,6 +1,6 @@
-// A thread an entry: of one step and sequence to be cleared, or of one step to be summed over the
-// sequences, in their order. No thread waits for another.
-// Floor: memory, the entries written, or read once a sequence.
+// A thread an entry: of one step and sequence to be cleared, or of one step, and sequence where
+// they share none, to be summed over sequences and chunks, in their order. No thread waits for
+// another. Floor: memory, the entries written, or read once a sequence.
 #include "kernels/kalman/gradient_sums.cuh"
 
 #include "kernels/common/runtime.hpp"
@@ -60,17 +60,23 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < sums.count; ++k) {
     const GradientArray<Real>& array = sums.arrays[k];
     if (!is_apart(array)) continue;
-    const std::int64_t here = steps_of(array, layout.T) * array.entries;
+    const std::int64_t sequences = sequences_of(array, layout.B);
+    const std::int64_t here = steps_of(array, layout.T) * sequences * array.entries;
     if (place >= here) {
       place -= here;
       continue;
     }
-    const std::int64_t entry = place % array.entries, t = place / array.entries;
+    const std::int64_t entry = place % array.entries, pair = place / array.entries;
+    const std::int64_t t = pair / sequences, own = pair % sequences;
     const std::int64_t active = array.to.step != 0 ? active_at(layout, t) : layout.B;
+    const std::int64_t first = sequences > 1 ? own : 0, last = sequences > 1 ? own + 1 : active;
     Real sum = 0;
+    for (std::int64_t b = first; b < last; ++b) {
+      const Real* from = at(array.apart, layout, t, b) + entry;
 #pragma unroll 4
-    for (std::int64_t b = 0; b < active; ++b) sum += at(array.apart, layout, t, b)[entry];
-    Real& to = array.to.data[t * array.to.step + entry];
+      for (std::int64_t k = 0; k < array.chunks; ++k) sum += from[k * array.entries];
+    }
+    Real& to = array.to.data[t * array.to.step + own * array.to.sequence + entry];
     to = sums.accumulate ? to + sum : sum;
     return;
   }
@@ -98,7 +104,8 @@ void add(const GradientSums<Real>& sums, StreamAt stream) {
   std::int64_t entries = 0;
   for (int k = 0; k < sums.count; ++k) {
     const GradientArray<Real>& array = sums.arrays[k];
-    if (is_apart(array)) entries += steps_of(array, sums.layout.T) * array.entries;
+    if (!is_apart(array)) continue;
+    entries += steps_of(array, sums.layout.T) * sequences_of(array, sums.layout.B) * array.entries;
   }
   launch(add_sequences<Real>, {blocks_for(entries, kThreads), kThreads}, stream, sums);
 }

@@ -10,9 +10,11 @@ namespace seqvae::cuda::kalman {
 /// A gradient of so many entries for each step and sequence, or for fewer.
 template <class Real>
 struct GradientArray {
-  StepArray<Real> to;     ///< the caller's
-  StepArray<Real> apart;  ///< one for each sequence, in the workspace, where `to` is for all
-  std::int64_t entries;
+  StepArray<Real> to;  ///< the caller's
+  /// In the workspace, where several sequences or chunks have one place in `to`: one for each
+  /// sequence, and in each of those one for each chunk.
+  StepArray<Real> apart;
+  std::int64_t entries, chunks;
 };
 
 template <class Real>
@@ -23,40 +25,50 @@ struct GradientSums {
   int count = 0;
   RowLayout layout;
   bool accumulate;
-  Real* sums;  ///< of all that are apart
+  Real* sums;         ///< of all that are apart
+  Real *maps, *ends;  ///< [B][chunks] of 2 n^2 + 2 n and of n + n^2; none of one chunk
   std::size_t sums_bytes, bytes;
 
-  GradientSums(const KalmanBackwardArgs<Real>& a, std::size_t sequence_bytes)
+  /// `sequence_bytes`: what a chunk's lanes have of the workspace where n > 32, which it begins
+  /// with.
+  GradientSums(const KalmanBackwardArgs<Real>& a, const Chunks& chunks, std::size_t sequence_bytes)
       : layout(a.data.layout), accumulate(a.accumulate) {
     const KalmanModel<Real>& model = a.model;
     const std::int64_t n = model.n, m = model.m, U = model.U;
     Arena arena(a.workspace, kAlignment);
-    if (n > 32) arena.take<std::byte>(layout.B * static_cast<std::int64_t>(sequence_bytes));
+    const std::int64_t all = layout.B * chunks.count, kept = chunks.count > 1 ? all : 0;
+    if (n > 32) arena.take<std::byte>(all * static_cast<std::int64_t>(sequence_bytes));
+    maps = arena.take<Real>(kept * (2 * n * n + 2 * n));
+    ends = arena.take<Real>(kept * (n + n * n));
     sums = arena.take<Real>(0);
     const std::size_t begin = arena.used();
-    const auto place = [&](const StepArray<Real>& to, std::int64_t entries) {
+    const auto place_of = [&](const StepArray<Real>& to, std::int64_t entries, std::int64_t parts) {
       if (!to) return to;
       GradientArray<Real>& array = arrays[count++];
-      array = {to, to, entries};
-      if (to.sequence != 0 || layout.B <= 1) return to;
+      array = {to, to, entries, parts};
+      if (parts == 1 && (to.sequence != 0 || layout.B <= 1)) return to;
       const std::int64_t steps = to.step != 0 ? layout.T : 1;
-      array.apart = {arena.take<Real>(steps * layout.B * entries),
-                     to.step != 0 ? layout.B * entries : 0, entries};
+      array.apart = {arena.take<Real>(steps * layout.B * parts * entries),
+                     to.step != 0 ? layout.B * entries : 0, parts * entries};
       return array.apart;
     };
-    const auto first_step = [](StepArray<Real> array) {
-      array.step = 0;
-      return array;
+    const auto place = [&](const StepArray<Real>& to, std::int64_t entries) {
+      return place_of(to, entries, to.step != 0 ? 1 : chunks.count);
+    };
+    /// The prior's is the first chunk's alone.
+    const auto place_first = [&](StepArray<Real> to, std::int64_t entries) {
+      to.step = 0;
+      return place_of(to, entries, 1);
     };
     apart.A = place(a.grad.A, n * n), apart.Q = place(a.grad.Q, n * n);
     apart.B = place(a.grad.B, n * U), apart.state_offset = place(a.grad.state_offset, n);
     apart.C = place(a.grad.C, m * n), apart.D = place(a.grad.D, m * U);
     apart.observation_offset = place(a.grad.observation_offset, m);
     apart.R = place(a.grad.R, model.diagonal_R ? m : m * m);
-    apart.m0 = place(first_step(a.grad.m0), n), apart.P0 = place(first_step(a.grad.P0), n * n);
+    apart.m0 = place_first(a.grad.m0, n), apart.P0 = place_first(a.grad.P0, n * n);
     apart.y = a.grad.y;
     if (a.grad.y) {
-      place({a.grad.y.data, layout.B * a.grad.y.stride, a.grad.y.stride}, m);
+      place_of({a.grad.y.data, layout.B * a.grad.y.stride, a.grad.y.stride}, m, 1);
     }
     sums_bytes = arena.used() - begin;
     bytes = std::max(arena.used(), kAlignment);

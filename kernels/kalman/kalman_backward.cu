@@ -1,241 +1,97 @@
-// N lanes a sequence (lanes.cuh), one step after the other, backward: lambda, a component a lane,
-// and Lambda in shared memory are the gradients of the mean and the covariance; each step of the
-// filter is run again, and its components are undone one by one (host/cpu/kalman_gradient.hpp has
-// the equations). Gradients that sequences share are summed for each of them apart, in the
-// workspace, then over the sequences in order by a second kernel: the same bits in every run.
-// Floor: latency, about that of three steps of the filter; (n + n^2) numbers read a row, and what
-// gradients are asked for added to where they stand, in L2.
-// Hazards: lanes.cuh; an entry of a gradient is always the same lane's.
+// N lanes a chunk of a sequence (backward.cuh), all chunks at once; one chunk: one step after the
+// other. Two kernels before it find lambda and Lambda after each chunk but the last: every chunk
+// but the first is summarised as one map of them, and the maps are applied one after the other,
+// from the last, N lanes a sequence. Gradients that sequences or chunks share are summed for each
+// of them apart, in the workspace, then in order by a kernel after it: the same bits in every run.
+// Floor: latency, of the steps of two chunks and of T / chunk applications, of two products each; a
+// map is 2 n^2 + 2 n numbers.
+// Hazards: lanes.cuh; kernels of a stream follow each other, so no chunk waits for another.
+#include "kernels/kalman/backward.cuh"
+
 #include "kernels/kalman/gradient_sums.cuh"
-#include "kernels/kalman/replay.cuh"
 #include "kernels/kalman/sequences.cuh"
 
 namespace seqvae::cuda {
 namespace kalman {
 namespace {
 
-template <class Real, int N>
-class SequenceBackward {
- public:
-  __device__ __forceinline__ SequenceBackward(const KalmanBackwardArgs<Real>& a, std::int64_t b,
-                                              const BackwardMemory<Real, N>& memory)
-      : a_(a),
-        b_(b),
-        at_(memory),
-        lanes_(memory.replay.exchange),
-        replay_(lanes_, a.model, a.data, a.filtered, memory.replay) {}
-
-  __device__ __forceinline__ void run() {
-    const RowLayout& layout = a_.data.layout;
-    const std::int64_t length = length_of(layout, b_), n = a_.model.n;
-    const int i = lanes_.lane();
-    for (int r = 0; r < N; ++r) at_.Lambda[r * S + i] = 0;
-    for (std::int64_t t = length - 1; t >= 0; --t) {
-      const std::int64_t row = row_of(layout, t, b_);
-      lanes_.sync();  // the step after has been read
-      if (a_.grad_mean && i < n) lambda_ += a_.grad_mean[row][i];
-      for (int r = 0; a_.grad_covariance && r < n && i < n; ++r) {
-        at_.Lambda[r * S + i] += a_.grad_covariance[row][r * n + i];
-      }
-      kappa_ = a_.grad_log_likelihood ? a_.grad_log_likelihood[row][0] : Real(1);
-      if (t > 0) replay_.bring_covariance(t - 1, b_, at_.replay.before);
-      replay_.run(t, b_, at_.replay.before);
-      if (a_.grad.R && !a_.model.diagonal_R) add_full_noise(t);
-      mean_ = replay_.mean();
-      for (int j = replay_.count() - 1; j >= 0; --j) step_back(t, j);
-      lanes_.sync();
-      add_observation(t);
-      if (t == 0) {
-        add_prior();
-        return;
-      }
-      add_transition(t);
-      lambda_ = transposed_times(lanes_, replay_.A(), lambda_, at_.replay.vector);
-      transposed_congruence(lanes_, replay_.A(), at_.Lambda, at_.replay.rows);
-    }
-  }
-
- private:
-  static constexpr int S = kRow<Real, N>;
-
-  /// Component j of a step back.
-  __device__ __forceinline__ void step_back(std::int64_t t, int j) {
-    const int i = lanes_.lane();
-    const Real *c = replay_.c(j), *k = replay_.k(j);
-    const Real f = replay_.f(j), v = replay_.v(j), ratio = v / f, gain = k[i];
-    mean_ = multiply_add(-gain, v, mean_);
-    replay_.covariance().undo(k, f);
-    OwnRow<Real, N> row(at_.replay.rows, i);
-    load(row, at_.Lambda + i * S);
-    const Real q = dot<Real, N>(row, k);  // Lambda k
-    const Real kl = lanes_.sum(gain * lambda_);
-    const Real grad_v = kl - kappa_ * ratio;
-    const Real grad_f = lanes_.sum(gain * q) - kl * ratio + kappa_ / 2 * (ratio * ratio - 1 / f);
-    const Real w = lambda_ * ratio - 2 * q + grad_f * c[i];
-    Real* vector = at_.replay.vector;
-    vector[i] = w / 2;
-    lanes_.sync();
-    add_symmetric(lanes_, w / 2, vector, c, row, at_.Lambda);
-    const Real Pw = dot<Real, N>(replay_.covariance().P() + i * S, vector);
-    at_.grad_c[j * S + i] = 2 * Pw + grad_f * (gain * f) - grad_v * mean_;
-    lambda_ = multiply_add(-grad_v, c[i], lambda_);
-    const int component = replay_.observation().index(j);
-    if (i == 0) at_.grad_e[j] = grad_v;
-    if (a_.grad.R && a_.model.diagonal_R && component % N == i) {
-      at(a_.grad.R, a_.data.layout, t, b_)[component] += grad_f;
-    }
-    lanes_.sync();  // before the vector is written again
-  }
-
-  /// From the independent components to C, y, d and D: c = L^-1 C, e = L^-1 (y - d - D u).
-  __device__ __forceinline__ void add_observation(std::int64_t t) {
-    const RowLayout& layout = a_.data.layout;
-    const KalmanGradient<Real>& g = a_.grad;
-    const Observation<Real, N>& observation = replay_.observation();
-    const std::int64_t n = a_.model.n, U = a_.model.U, row = row_of(layout, t, b_);
-    const int i = lanes_.lane();
-    observation.decorrelate_transposed(at_.grad_c);
-    observation.decorrelate_transposed_vector(at_.grad_e);
-    for (int j = 0; j < observation.count(); ++j) {
-      const std::int64_t component = observation.index(j);
-      if (g.C && i < n) at(g.C, layout, t, b_)[component * n + i] += at_.grad_c[j * S + i];
-      if (component % N != i) continue;
-      const Real grad = at_.grad_e[j];
-      if (g.y) g.y[row][component] += grad;
-      if (g.observation_offset) at(g.observation_offset, layout, t, b_)[component] -= grad;
-      for (std::int64_t p = 0; g.D && p < U; ++p) {
-        Real& entry = at(g.D, layout, t, b_)[component * U + p];
-        entry = multiply_add(-grad, a_.data.u[row][p], entry);
-      }
-    }
-  }
-
-  __device__ __forceinline__ void add_prior() {
-    const KalmanGradient<Real>& g = a_.grad;
-    const std::int64_t n = a_.model.n;
-    const int i = lanes_.lane();
-    if (i >= n) return;
-    if (g.m0) g.m0.data[b_ * g.m0.sequence + i] += lambda_;
-    for (int r = 0; g.P0 && r < n; ++r) {
-      g.P0.data[b_ * g.P0.sequence + r * n + i] += at_.Lambda[r * S + i];
-    }
-  }
-
-  __device__ __forceinline__ void add_transition(std::int64_t t) {
-    const RowLayout& layout = a_.data.layout;
-    const KalmanGradient<Real>& g = a_.grad;
-    const std::int64_t n = a_.model.n, U = a_.model.U;
-    const int i = lanes_.lane();
-    if (g.Q && i < n) {
-      Real* Q = at(g.Q, layout, t, b_);
-      for (int r = 0; r < n; ++r) Q[r * n + i] += at_.Lambda[r * S + i];
-    }
-    if (g.state_offset && i < n) at(g.state_offset, layout, t, b_)[i] += lambda_;
-    for (std::int64_t p = 0; g.B && i < n && p < U; ++p) {
-      Real& entry = at(g.B, layout, t, b_)[i * U + p];
-      entry = multiply_add(lambda_, a_.data.u[row_of(layout, t, b_)][p], entry);
-    }
-    if (!g.A) return;
-    // lambda m^T + 2 Lambda A P, of which each lane works on its own row; it is added by columns.
-    Real *own = scratch() + i * S, *vector = at_.replay.vector;
-    lanes_.sync();
-    vector[i] = replay_.filtered_mean(t - 1, b_);
-    lanes_.sync();
-    OwnRow<Real, N> x(at_.replay.rows, i);
-    row_times([&](int k) { return at_.Lambda[i * S + k]; }, replay_.A(), S, x);
-    store(own, x);
-    row_times([&](int k) { return 2 * own[k]; }, at_.replay.before, S, x);
-    axpy(x, lambda_, vector);
-    store(own, x);
-    lanes_.sync();
-    Real* A = at(g.A, layout, t, b_);
-    for (int r = 0; i < n && r < n; ++r) A[r * n + i] += scratch()[r * S + i];
-  }
-
-  /// The gradient of a full R, by the innovations of all components at once: with W = L U,
-  /// U_ij = c_i.k_j, unit lower triangular, R' = W^-T M W^-1,
-  ///     M_ij = k_i.Lambda k_j - (k_i.lambda v_j / f_j + k_j.lambda v_i / f_i) / 2
-  ///            + kappa/2 (v_i v_j / (f_i f_j) - [i = j] / f_i).
-  __device__ __forceinline__ void add_full_noise(std::int64_t t) {
-    const Observation<Real, N>& observation = replay_.observation();
-    const int count = replay_.count(), lane = lanes_.lane();
-    const int row = static_cast<int>(a_.model.m | 1);
-    Real *M = at_.M, *W = at_.W;
-    for (int i = 0; i < count; ++i) {
-      const Real of_mean = lanes_.sum(replay_.k(i)[lane] * lambda_);
-      if (lane == 0) at_.of_mean[i] = of_mean;
-    }
-    lanes_.sync();
-    Real* vector = at_.replay.vector;
-    for (int i = 0; i < count; ++i) {
-      vector[lane] = dot<Real, N>(at_.Lambda + lane * S, replay_.k(i));
-      lanes_.sync();
-      const Real ratio = replay_.v(i) / replay_.f(i);
-      for (int j = lane; j <= i; j += N) {
-        const Real other = replay_.v(j) / replay_.f(j);
-        Real value = dot<Real, N>(replay_.k(j), vector) -
-                     (at_.of_mean[i] * other + at_.of_mean[j] * ratio) / 2 +
-                     kappa_ / 2 * ratio * other;
-        if (i == j) value -= kappa_ / (2 * replay_.f(i));
-        M[i * row + j] = M[j * row + i] = value;
-      }
-      lanes_.sync();
-    }
-    // W = L U, a column a lane at a time.
-    for (int j = lane; j < count; j += N) {
-      for (int i = j + 1; i < count; ++i) {
-        W[i * row + j] = dot<Real, N>(replay_.c(i), replay_.k(j));
-      }
-      for (int i = count - 1; i > j; --i) {
-        Real sum = W[i * row + j] + observation.L(i, j);
-        for (int p = j + 1; p < i; ++p)
-          sum = multiply_add(observation.L(i, p), W[p * row + j], sum);
-        W[i * row + j] = sum;
-      }
-    }
-    lanes_.sync();
-    // M = W^-T M, then M = (W^-T M^T)^T: a column a lane, then a row.
-    for (int j = lane; j < count; j += N) solve(count, row, M + j, row, W);
-    lanes_.sync();
-    for (int j = lane; j < count; j += N) solve(count, row, M + j * row, 1, W);
-    lanes_.sync();
-    Real* R = at(a_.grad.R, a_.data.layout, t, b_);
-    for (int i = 0; i < count; ++i) {
-      for (int j = 0; j < count; ++j) {
-        if (observation.index(j) % N != lane) continue;
-        R[observation.index(i) * a_.model.m + observation.index(j)] += M[i * row + j];
-      }
-    }
-  }
-  /// x = W^-T x of x[count], `apart` elements from one to the next.
-  __device__ __forceinline__ static void solve(int count, int row, Real* x, int apart,
-                                               const Real* W) {
-    for (int i = count - 1; i > 0; --i) {
-      const Real value = x[i * apart];
-      for (int j = 0; j < i; ++j) {
-        x[j * apart] = multiply_add(-W[i * row + j], value, x[j * apart]);
-      }
-    }
-  }
-
-  /// [N][N], free after a replay.
-  __device__ __forceinline__ Real* scratch() const { return at_.replay.covariance.next; }
-
-  const KalmanBackwardArgs<Real>& a_;
-  std::int64_t b_;
-  BackwardMemory<Real, N> at_;
-  Lanes<Real, N> lanes_;
-  Replay<Real, N> replay_;
-  Real lambda_ = 0, mean_ = 0, kappa_ = 0;  // this lane's component; of the step
-};
+template <class Real>
+__device__ __forceinline__ BackwardMap<Real> map_of(const GradientSums<Real>& sums, std::int64_t n,
+                                                    std::int64_t i) {
+  return {n, sums.maps + i * (2 * n * n + 2 * n)};
+}
+/// lambda [n] and Lambda [n][n] after a chunk.
+template <class Real>
+__device__ __forceinline__ Real* end_of(const GradientSums<Real>& sums, std::int64_t n,
+                                        std::int64_t i) {
+  return sums.ends + i * (n + n * n);
+}
 
 template <class Real, int N>
 __global__ void __launch_bounds__(kBlockThreads<N>, 1)
-    differentiate_sequences(const __grid_constant__ KalmanBackwardArgs<Real> a, Deal deal) {
-  const std::int64_t b = my_sequence<N>(deal);
+    map_chunks(const __grid_constant__ KalmanBackwardArgs<Real> a, Chunks chunks,
+               const __grid_constant__ GradientSums<Real> sums, Deal deal) {
+  const std::int64_t i = my_sequence<N>(deal);
+  if (i >= deal.sequences) return;
+  const Chunk chunk = chunk_of(a.data.layout, chunks, i);
+  if (chunk.number == 0 || chunk.begin >= chunk.end) return;
+  const BackwardMapMemory<Real, N> memory(a.model, Arena(my_memory<N>(deal), kAlignment));
+  SequenceBackward<Real, N>(a, chunk.b, memory.backward)
+      .summarise(chunk.begin, chunk.end, memory.map, map_of(sums, a.model.n, i));
+}
+
+template <class Real, int N>
+__global__ void __launch_bounds__(kBlockThreads<N>, 1)
+    find_ends(const __grid_constant__ KalmanBackwardArgs<Real> a, Chunks chunks,
+              const __grid_constant__ GradientSums<Real> sums, Deal deal) {
+  constexpr int S = kRow<Real, N>;
+  const std::int64_t b = my_sequence<N>(deal), n = a.model.n;
   if (b >= deal.sequences) return;
+  const ApplyMemory<Real, N> at(Arena(my_memory<N>(deal), kAlignment));
+  const Lanes<Real, N> lanes(at.exchange);
+  const int lane = lanes.lane();
+  Real* const Lambda = at.G;
+  for (int row = 0; row < N; ++row) Lambda[row * S + lane] = 0;
+  Real lambda = 0;
+  for (std::int64_t k = chunks.count - 1; k >= 0; --k) {
+    const std::int64_t i = b * chunks.count + k;
+    const Chunk chunk = chunk_of(a.data.layout, chunks, i);
+    if (chunk.begin >= chunk.end) continue;
+    Real* end = end_of(sums, n, i);
+    lanes.sync();
+    give(lanes, n, Lambda, end + n);
+    if (lane < n) end[lane] = lambda;
+    if (k == 0) break;
+    const BackwardMap<Real> map = map_of(sums, n, i);
+    bring(lanes, n, map.Phi, at.L);
+    lambda = transposed_times(lanes, at.L, lambda, at.vector);
+    transposed_congruence(lanes, at.L, Lambda, at.rows);
+    at.vector[lane] = lambda;
+    lanes.sync();
+    for (int row = 0; lane < n && row < n; ++row) {
+      const Real both = at.vector[row] * map.g[lane] + lambda * map.g[row];
+      Lambda[row * S + lane] += both / 2 + map.G[row * n + lane];
+    }
+    if (lane < n) lambda += map.w[lane];
+  }
+}
+
+template <class Real, int N>
+__global__ void __launch_bounds__(kBlockThreads<N>, 1)
+    differentiate_chunks(const __grid_constant__ KalmanBackwardArgs<Real> a, Chunks chunks,
+                         const __grid_constant__ GradientSums<Real> sums, Deal deal) {
+  const std::int64_t i = my_sequence<N>(deal), n = a.model.n;
+  if (i >= deal.sequences) return;
+  const Chunk chunk = chunk_of(a.data.layout, chunks, i);
+  if (chunk.begin >= chunk.end) return;
   const BackwardMemory<Real, N> memory(a.model, Arena(my_memory<N>(deal), kAlignment));
-  SequenceBackward<Real, N>(a, b, memory).run();
+  SequenceBackward<Real, N> backward(a, chunk.b, memory, chunk.number);
+  if (chunks.count > 1) {
+    backward.set(end_of(sums, n, i), end_of(sums, n, i) + n);
+  } else {
+    backward.set_zero();
+  }
+  backward.run(chunk.begin, chunk.end);
 }
 
 }  // namespace
@@ -244,14 +100,26 @@ __global__ void __launch_bounds__(kBlockThreads<N>, 1)
 template <class Real>
 void kalman_backward(const KalmanBackwardArgs<Real>& a, Stream stream) {
   cuda::check(a);
+  const kalman::Chunks chunks = kalman::chunks_of(a);
   kalman::with_size(a.model.n, [&](auto size) {
-    const kalman::BackwardMemory<Real, size> memory(a.model, Arena(nullptr, kalman::kAlignment));
-    const kalman::GradientSums<Real> sums(a, memory.bytes);
+    const Arena none(nullptr, kalman::kAlignment);
+    const kalman::BackwardMapMemory<Real, size> map(a.model, none);
+    const kalman::ApplyMemory<Real, size> application(none);
+    const kalman::GradientSums<Real> sums(a, chunks, std::max(map.bytes, application.bytes));
+    KalmanBackwardArgs<Real> apart = a, without = a;
+    apart.grad = sums.apart, without.grad = {};
+    const std::int64_t B = a.data.layout.B, all = B * chunks.count;
+    const auto launch = [&](auto kernel, std::int64_t groups, std::size_t bytes,
+                            const KalmanBackwardArgs<Real>& args) {
+      kalman::launch_sequences<size>(kernel, groups, bytes, a.workspace, "kalman_backward", stream,
+                                     args, chunks, sums);
+    };
     clear(sums, stream);
-    KalmanBackwardArgs<Real> apart = a;
-    apart.grad = sums.apart;
-    kalman::launch_sequences<size>(kalman::differentiate_sequences<Real, size>, a.data.layout.B,
-                                   memory.bytes, a.workspace, "kalman_backward", stream, apart);
+    if (chunks.count > 1) {
+      launch(kalman::map_chunks<Real, size>, all, map.bytes, without);
+      launch(kalman::find_ends<Real, size>, B, application.bytes, without);
+    }
+    launch(kalman::differentiate_chunks<Real, size>, all, map.backward.bytes, apart);
     add(sums, stream);
   });
 }

@@ -1,142 +1,91 @@
-// N lanes a sequence (lanes.cuh), one step after the other, backward: r, a component a lane, and N
-// in shared memory, with E[z_t | y] = m + P r and Cov[z_t | y] = P - P N P of the filtered m and P
-// (Durbin and Koopman 2012, section 4.4). Each step of the filter is run again for its gains.
-// Floor: latency, about that of two steps of the filter; (n + n^2) numbers read and as many written
-// a row.
-// Hazards: lanes.cuh.
-#include "kernels/kalman/replay.cuh"
+// N lanes a chunk of a sequence (smoother.cuh), all chunks at once; one chunk: one step after the
+// other. Two kernels before it find r and N after each chunk but the last: every chunk but the
+// first is summarised as one map of them, and the maps are applied one after the other, from the
+// last, N lanes a sequence. Floor: latency, of the steps of two chunks and of T / chunk
+// applications, of two products each; a map is 2 n^2 + n numbers. Hazards: lanes.cuh; kernels of a
+// stream follow each other, so no chunk waits for another.
+#include "kernels/kalman/smoother.cuh"
+
 #include "kernels/kalman/sequences.cuh"
 
 namespace seqvae::cuda {
 namespace kalman {
 namespace {
 
-template <class Real, int N>
-class SequenceSmoother {
- public:
-  __device__ __forceinline__ SequenceSmoother(const KalmanSmootherArgs<Real>& a, std::int64_t b,
-                                              const SmootherMemory<Real, N>& memory)
-      : a_(a),
-        b_(b),
-        at_(memory),
-        lanes_(memory.replay.exchange),
-        replay_(lanes_, a.model, a.data, a.filtered, memory.replay) {}
-
-  __device__ __forceinline__ void run() {
-    const RowLayout& layout = a_.data.layout;
-    const std::int64_t length = length_of(layout, b_), n = a_.model.n;
-    const int i = lanes_.lane();
-    for (int r = 0; r < N; ++r) at_.N_later[r * S + i] = 0;
-    if (length > 0) replay_.bring_covariance(length - 1, b_, at_.filtered);
-    Real* before = at_.replay.before;
-    for (std::int64_t t = length - 1; t >= 0; --t) {
-      give_moments(t);
-      if (t > 0) replay_.bring_covariance(t - 1, b_, before);
-      if (t > 0) replay_.run(t, b_, before);
-      if (a_.lag_one && gives_covariances()) give_lag_one(t, before);
-      if (t > 0) go_back();
-      Real* const filtered = at_.filtered;
-      at_.filtered = before, before = filtered;
-    }
-    for (std::int64_t t = length; layout.offsets == nullptr && t < layout.T; ++t) {
-      const std::int64_t row = row_of(layout, t, b_);
-      fill(lanes_, a_.mean, row, n, Real(0));
-      fill(lanes_, a_.covariance, row, n * n, Real(0));
-      fill(lanes_, a_.lag_one, row, n * n, Real(0));
-    }
-  }
-
- private:
-  static constexpr int S = kRow<Real, N>;
-
-  __device__ __forceinline__ bool gives_covariances() const {
-    return !a_.shared_covariance || b_ == 0;
-  }
-  __device__ __forceinline__ Real* row_in(const Rows<Real>& out, std::int64_t t) const {
-    return out[covariance_row(a_.data.layout, a_.shared_covariance, t, b_)];
-  }
-
-  __device__ __forceinline__ void give_moments(std::int64_t t) {
-    const int i = lanes_.lane();
-    Real* vector = at_.replay.vector;
-    lanes_.sync();
-    vector[i] = r_;
-    lanes_.sync();
-    if (a_.mean) {
-      const Real mean = replay_.filtered_mean(t, b_) + dot<Real, N>(at_.filtered + i * S, vector);
-      if (i < a_.model.n) a_.mean[row_of(a_.data.layout, t, b_)][i] = mean;
-    }
-    if (!a_.covariance || !gives_covariances()) return;
-    congruence(lanes_, at_.filtered, at_.N_later, at_.product, at_.replay.rows);
-    lanes_.sync();
-    for (int r = 0; r < N; ++r)
-      at_.product[r * S + i] = at_.filtered[r * S + i] - at_.product[r * S + i];
-    give(lanes_, a_.model.n, at_.product, row_in(a_.covariance, t));
-    lanes_.sync();
-  }
-
-  /// Cov(z_t, z_{t-1} | y) = (I - P N) L A P' with P and N after the observation of t, L the
-  /// product of its components' I - k c^T, and P' filtered at t - 1: row by row, from the left.
-  __device__ __forceinline__ void give_lag_one(std::int64_t t, const Real* before) {
-    const int i = lanes_.lane();
-    OwnRow<Real, N> x(at_.replay.rows, i);
-    Real* own = at_.product + i * S;
-    if (t == 0) {
-      for (int r = 0; r < N; ++r) at_.product[r * S + i] = 0;
-    } else {
-      row_times([&](int k) { return at_.filtered[i * S + k]; }, at_.N_later, S, x);
-#pragma unroll(kUnrolled <N>)
-      for (int j = 0; j < N; ++j) x[j] = (i == j ? Real(1) : Real(0)) - x[j];
-      for (int j = replay_.count() - 1; j >= 0; --j) {
-        axpy(x, -dot<Real, N>(x, replay_.k(j)), replay_.c(j));
-      }
-      store(own, x);
-      row_times([&](int k) { return own[k]; }, replay_.A(), S, x);
-      store(own, x);
-      row_times([&](int k) { return own[k]; }, before, S, x);
-      store(own, x);
-    }
-    lanes_.sync();
-    give(lanes_, a_.model.n, at_.product, row_in(a_.lag_one, t));
-    lanes_.sync();
-  }
-
-  /// r and N from after the step's observation to after that of the step before.
-  __device__ __forceinline__ void go_back() {
-    const int i = lanes_.lane();
-    Real* vector = at_.replay.vector;
-    OwnRow<Real, N> row(at_.replay.rows, i);
-    for (int j = replay_.count() - 1; j >= 0; --j) {
-      const Real *c = replay_.c(j), *k = replay_.k(j);
-      const Real f = replay_.f(j);
-      load(row, at_.N_later + i * S);
-      const Real q = dot<Real, N>(row, k);  // N k
-      const Real x = (lanes_.sum(k[i] * q) + 1 / f) / 2 * c[i] - q;
-      const Real kr = lanes_.sum(k[i] * r_);
-      r_ = multiply_add(replay_.v(j) / f - kr, c[i], r_);
-      vector[i] = x;
-      lanes_.sync();
-      add_symmetric(lanes_, x, vector, c, row, at_.N_later);
-    }
-    r_ = transposed_times(lanes_, replay_.A(), r_, vector);
-    transposed_congruence(lanes_, replay_.A(), at_.N_later, at_.replay.rows);
-  }
-
-  const KalmanSmootherArgs<Real>& a_;
-  std::int64_t b_;
-  SmootherMemory<Real, N> at_;
-  Lanes<Real, N> lanes_;
-  Replay<Real, N> replay_;
-  Real r_ = 0;  // this lane's component
+/// Phi [n][n], r [n] and N [n][n] of a chunk's map, in the workspace.
+template <class Real>
+struct Map {
+  Real *Phi, *r, *N;
+  __device__ __forceinline__ Map(const SmootherWorkspace<Real>& w, std::int64_t n, std::int64_t i)
+      : Phi(w.maps + i * (2 * n * n + n)), r(Phi + n * n), N(r + n) {}
 };
+/// r [n] and N [n][n] after a chunk.
+template <class Real>
+__device__ __forceinline__ Real* end_of(const SmootherWorkspace<Real>& w, std::int64_t n,
+                                        std::int64_t i) {
+  return w.ends + i * (n + n * n);
+}
 
 template <class Real, int N>
 __global__ void __launch_bounds__(kBlockThreads<N>, 1)
-    smooth_sequences(const __grid_constant__ KalmanSmootherArgs<Real> a, Deal deal) {
-  const std::int64_t b = my_sequence<N>(deal);
-  if (b >= deal.sequences) return;
+    map_chunks(const __grid_constant__ KalmanSmootherArgs<Real> a, Chunks chunks,
+               const __grid_constant__ SmootherWorkspace<Real> w, Deal deal) {
+  const std::int64_t i = my_sequence<N>(deal);
+  if (i >= deal.sequences) return;
+  const Chunk chunk = chunk_of(a.data.layout, chunks, i);
+  if (chunk.number == 0 || chunk.begin >= chunk.end) return;
   const SmootherMemory<Real, N> memory(a.model, Arena(my_memory<N>(deal), kAlignment));
-  SequenceSmoother<Real, N>(a, b, memory).run();
+  const Map<Real> map(w, a.model.n, i);
+  SequenceSmoother<Real, N>(a, chunk.b, memory)
+      .summarise(chunk.begin, chunk.end, map.Phi, map.r, map.N);
+}
+
+template <class Real, int N>
+__global__ void __launch_bounds__(kBlockThreads<N>, 1)
+    find_ends(const __grid_constant__ KalmanSmootherArgs<Real> a, Chunks chunks,
+              const __grid_constant__ SmootherWorkspace<Real> w, Deal deal) {
+  constexpr int S = kRow<Real, N>;
+  const std::int64_t b = my_sequence<N>(deal), n = a.model.n;
+  if (b >= deal.sequences) return;
+  const ApplyMemory<Real, N> at(Arena(my_memory<N>(deal), kAlignment));
+  const Lanes<Real, N> lanes(at.exchange);
+  const int lane = lanes.lane();
+  Real* const after = at.G;
+  for (int row = 0; row < N; ++row) after[row * S + lane] = 0;
+  Real r = 0;
+  for (std::int64_t k = chunks.count - 1; k >= 0; --k) {
+    const std::int64_t i = b * chunks.count + k;
+    const Chunk chunk = chunk_of(a.data.layout, chunks, i);
+    if (chunk.begin >= chunk.end) continue;
+    Real* end = end_of(w, n, i);
+    lanes.sync();
+    give(lanes, n, after, end + n);
+    if (lane < n) end[lane] = r;
+    if (k == 0) break;
+    const Map<Real> map(w, n, i);
+    bring(lanes, n, map.Phi, at.L);
+    r = transposed_times(lanes, at.L, r, at.vector) + (lane < n ? map.r[lane] : Real(0));
+    transposed_congruence(lanes, at.L, after, at.rows);
+    for (int row = 0; lane < n && row < n; ++row) after[row * S + lane] += map.N[row * n + lane];
+  }
+}
+
+template <class Real, int N>
+__global__ void __launch_bounds__(kBlockThreads<N>, 1)
+    smooth_chunks(const __grid_constant__ KalmanSmootherArgs<Real> a, Chunks chunks,
+                  const __grid_constant__ SmootherWorkspace<Real> w, Deal deal) {
+  const std::int64_t i = my_sequence<N>(deal), n = a.model.n;
+  if (i >= deal.sequences) return;
+  const Chunk chunk = chunk_of(a.data.layout, chunks, i);
+  const SmootherMemory<Real, N> memory(a.model, Arena(my_memory<N>(deal), kAlignment));
+  SequenceSmoother<Real, N> smoother(a, chunk.b, memory);
+  if (chunks.count > 1 && chunk.begin < chunk.end) {
+    smoother.set(end_of(w, n, i), end_of(w, n, i) + n);
+  } else {
+    smoother.set_zero();
+  }
+  smoother.run(chunk.begin, chunk.end);
+  if (chunk.number == 0) smoother.fill_padding();
 }
 
 }  // namespace
@@ -145,10 +94,22 @@ __global__ void __launch_bounds__(kBlockThreads<N>, 1)
 template <class Real>
 void kalman_smoother(const KalmanSmootherArgs<Real>& a, Stream stream) {
   cuda::check(a);
+  const kalman::Chunks chunks = kalman::chunks_of(a);
   kalman::with_size(a.model.n, [&](auto size) {
-    const kalman::SmootherMemory<Real, size> memory(a.model, Arena(nullptr, kalman::kAlignment));
-    kalman::launch_sequences<size>(kalman::smooth_sequences<Real, size>, a.data.layout.B,
-                                   memory.bytes, a.workspace, "kalman_smoother", stream, a);
+    const Arena none(nullptr, kalman::kAlignment);
+    const kalman::SmootherMemory<Real, size> smoother(a.model, none);
+    const kalman::ApplyMemory<Real, size> application(none);
+    const kalman::SmootherWorkspace<Real> w(a, chunks, std::max(smoother.bytes, application.bytes));
+    const std::int64_t B = a.data.layout.B, all = B * chunks.count;
+    const auto launch = [&](auto kernel, std::int64_t groups, std::size_t bytes) {
+      kalman::launch_sequences<size>(kernel, groups, bytes, w.memory, "kalman_smoother", stream, a,
+                                     chunks, w);
+    };
+    if (chunks.count > 1) {
+      launch(kalman::map_chunks<Real, size>, all, smoother.bytes);
+      launch(kalman::find_ends<Real, size>, B, application.bytes);
+    }
+    launch(kalman::smooth_chunks<Real, size>, all, smoother.bytes);
   });
 }
 template void kalman_smoother(const KalmanSmootherArgs<float>&, Stream);

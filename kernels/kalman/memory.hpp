@@ -102,10 +102,13 @@ inline Chunks choose_chunks(std::int64_t n, std::int64_t T, std::int64_t B) {
   if (steps * at_once < T) steps = (T + at_once - 1) / at_once;
   return 4 * steps > T ? Chunks{T, 1} : Chunks{steps, (T + steps - 1) / steps};
 }
-template <class Real>
-Chunks chunks_of(const KalmanFilterArgs<Real>& a) {
+/// Of a call of the filter, the smoother or the gradient.
+template <class Args>
+Chunks chunks_of(const Args& a) {
   const std::int64_t T = a.data.layout.T;
-  if (a.shared_covariance) return {T, 1};
+  if constexpr (requires { a.shared_covariance; }) {
+    if (a.shared_covariance) return {T, 1};
+  }
   if (a.chunk == 0) return choose_chunks(a.model.n, T, a.data.layout.B);
   return a.chunk >= T ? Chunks{T, 1} : Chunks{a.chunk, (T + a.chunk - 1) / a.chunk};
 }
@@ -198,6 +201,25 @@ struct SmootherMemory {
   std::size_t bytes;
 };
 
+/// Of all chunks of all sequences.
+template <class Real>
+struct SmootherWorkspace {
+  Real *maps, *ends;  ///< [B][chunks] of 2 n^2 + n and of n + n^2
+  std::byte* memory;  ///< of chunks with more than 32 states
+  std::size_t bytes;
+
+  SmootherWorkspace(const KalmanSmootherArgs<Real>& a, const Chunks& chunks,
+                    std::size_t memory_bytes) {
+    const std::int64_t n = a.model.n, all = a.data.layout.B * chunks.count;
+    const std::int64_t kept = chunks.count > 1 ? all : 0;
+    Arena arena(a.workspace, kAlignment);
+    maps = arena.take<Real>(kept * (2 * n * n + n));
+    ends = arena.take<Real>(kept * (n + n * n));
+    memory = arena.take<std::byte>(n > 32 ? all * static_cast<std::int64_t>(memory_bytes) : 0);
+    bytes = arena.used() + kAlignment;
+  }
+};
+
 template <class Real, int N>
 struct BackwardMemory {
   ReplayMemory<Real, N> replay;
@@ -214,6 +236,20 @@ struct BackwardMemory {
       M = arena.take<Real>(m * (m | 1)), W = arena.take<Real>(m * (m | 1));
       of_mean = arena.take<Real>(m);
     }
+    bytes = arena.used();
+  }
+  std::size_t bytes;
+};
+
+template <class Real, int N>
+struct BackwardMapMemory {
+  BackwardMemory<Real, N> backward;
+  Real* map;  ///< [N][N]
+
+  SEQVAE_HOST_DEVICE BackwardMapMemory(const KalmanModel<Real>& model, Arena arena)
+      : backward(model, arena) {
+    arena.take<std::byte>(static_cast<std::int64_t>(backward.bytes));
+    map = arena.take<Real>(N * kRow<Real, N>);
     bytes = arena.used();
   }
   std::size_t bytes;

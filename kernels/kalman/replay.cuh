@@ -65,6 +65,14 @@ class Replay {
     return observation_;
   }
   __device__ __forceinline__ const Real* A() const { return at_.A; }  ///< t >= 1
+  /// x L A, a row of a lane's own, in registers and, after it, in memory: L is the product of the
+  /// components' I - k c^T, A the step's. So states after the observation hang on those before.
+  __device__ __forceinline__ void turn(OwnRow<Real, N>& x, Real* own) const {
+    for (int j = count() - 1; j >= 0; --j) axpy(x, -dot<Real, N>(x, k(j)), c(j));
+    store(own, x);
+    row_times([&](int r) { return own[r]; }, A(), kRow<Real, N>, x);
+    store(own, x);
+  }
   /// This lane's component of the mean after all components, and the covariance then.
   __device__ __forceinline__ Real mean() const { return mean_; }
   __device__ __forceinline__ StateCovariance<Real, N>& covariance() { return covariance_; }

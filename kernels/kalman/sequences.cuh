@@ -11,6 +11,18 @@
 
 namespace seqvae::cuda::kalman {
 
+/// The i-th of all chunks of all sequences.
+struct Chunk {
+  std::int64_t b, number, begin, end;  ///< end <= begin where the sequence has none
+};
+__device__ __forceinline__ Chunk chunk_of(const RowLayout& layout, const Chunks& chunks,
+                                          std::int64_t i) {
+  Chunk chunk{i / chunks.count, i % chunks.count, i % chunks.count * chunks.steps, 0};
+  const std::int64_t length = length_of(layout, chunk.b), end = chunk.begin + chunks.steps;
+  chunk.end = end < length ? end : length;
+  return chunk;
+}
+
 /// What a kernel is told of its sequences.
 struct Deal {
   std::int64_t sequences;

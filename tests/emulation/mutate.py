@@ -128,7 +128,7 @@ UNNOTICEABLE = [
     ("a sum made a difference", "of a step only its parity counts there",
      ["exchange.send(j + 1", "scatter.send(i + 1"]),
     ("a sum made a difference", "a cluster's CTAs in another order are the same CTAs",
-     ["lane() / 8 + i)) % kCluster"]),
+     ["(rank_ + static_cast<unsigned>(lane() / 8 + i)) % kCluster"]),
     ("a bound moved out", "no sequence has a step there, so that nothing is done",
      ["for (int j = 0; j < a.layout.T; ++j) {\n    dense(product, stream);"]),
 ]

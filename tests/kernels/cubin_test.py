@@ -98,7 +98,9 @@ BUDGETS = {
 # multiprocessor has room for as many as these leave.
 KALMAN = ("kalman_filter/filter_sequences", "filter_chunks/summarise_chunks", "filter_chunks/find_starts",
           "filter_chunks/filter_from_starts", "filter_chunks/conclude",
-          "kalman_smoother/smooth_sequences", "kalman_backward/differentiate_sequences",
+          "kalman_smoother/map_chunks", "kalman_smoother/find_ends", "kalman_smoother/smooth_chunks",
+          "kalman_backward/map_chunks", "kalman_backward/find_ends",
+          "kalman_backward/differentiate_chunks",
           "kalman_forecast/forecast_sequences", "kalman_simulate/simulate_sequences",
           "kalman_sample/keep_gains", "kalman_sample/draw_paths")
 BUDGETS |= {name: 255 for name in KALMAN}

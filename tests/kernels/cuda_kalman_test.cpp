@@ -147,8 +147,9 @@ class Calls {
     shared_ = shared;
     call(args);
   }
-  void smooth(bool shared = false) {
+  void smooth(bool shared = false, std::int64_t chunk = 1 << 20) {
     KalmanSmootherArgs<Real> args;
+    args.chunk = shared ? 0 : chunk;
     args.model = model_, args.data = data_, args.filtered = filtered();
     args.shared_covariance = shared;
     const std::size_t covariances = shared ? size(p_.shape.T) : rows_;
@@ -158,8 +159,10 @@ class Calls {
     call(args);
   }
   /// `shared`: gradients of arrays that sequences share, or one for each; `by_step`: as for time.
-  void differentiate(bool moments, bool shared, bool by_step, bool accumulate = false) {
+  void differentiate(bool moments, bool shared, bool by_step, bool accumulate = false,
+                     std::int64_t chunk = 1 << 20) {
     KalmanBackwardArgs<Real> args;
+    args.chunk = chunk;
     args.model = model_, args.data = data_, args.filtered = filtered();
     args.accumulate = accumulate;
     std::mt19937 random(3);
@@ -405,6 +408,22 @@ TEST_P(CudaKalman, SmootherHasItsParity) {
       is_small(GetParam()));
 }
 
+TEST_P(CudaKalman, SmootherHasItsParityInChunks) {
+  KalmanShape shape = GetParam();
+  shape.T = is_small(shape) ? 11 : 5;
+  for (const std::int64_t chunk : {1, 2, 5}) {
+    if (chunk != 2 && !is_small(shape)) continue;
+    SCOPED_TRACE(chunk);
+    expect_parity(
+        KalmanProblem(shape),
+        [&](auto& calls) {
+          calls.filter(KalmanForm::joseph);
+          calls.smooth(false, chunk);
+        },
+        chunk == 2 && is_small(shape));
+  }
+}
+
 TEST_P(CudaKalman, BackwardHasItsParity) {
   const KalmanProblem p(GetParam());
   for (const bool shared : {true, false}) {
@@ -416,6 +435,26 @@ TEST_P(CudaKalman, BackwardHasItsParity) {
           calls.differentiate(true, shared, GetParam().varying);
         },
         is_small(GetParam()) && shared);
+  }
+}
+
+TEST_P(CudaKalman, BackwardHasItsParityInChunks) {
+  KalmanShape shape = GetParam();
+  shape.T = is_small(shape) ? 11 : 5;
+  if (shape.B == 1) shape.B = 9;  // of a single number the CPU may be right by luck
+  const KalmanProblem p(shape);
+  for (const std::int64_t chunk : {1, 2, 5}) {
+    if (chunk != 2 && !is_small(shape)) continue;
+    for (const bool shared : {true, false}) {
+      SCOPED_TRACE(testing::Message() << (shared ? "shared" : "each sequence") << ", " << chunk);
+      expect_parity(
+          p,
+          [&](auto& calls) {
+            calls.filter(KalmanForm::joseph);
+            calls.differentiate(true, shared, shape.varying, false, chunk);
+          },
+          chunk == 2 && is_small(shape) && shared);
+    }
   }
 }
 
@@ -546,6 +585,12 @@ TEST(CudaKalmanRefuses, WhatItIsNotCompiledFor) {
   KalmanBackwardArgs<double> backward;
   backward.model.n = 1, backward.model.m = 1;
   const double gradient = 1;
+  backward.chunk = -1;
+  EXPECT_THAT([&] { cuda::kalman_workspace_bytes(backward); },
+              testing::ThrowsMessage<InvalidArgument>(
+                  testing::HasSubstr("kalman_backward: chunk = -1, must be >= 0")));
+  EXPECT_THAT([&] { check(backward); }, testing::ThrowsMessage<InvalidArgument>(testing::HasSubstr(
+                                            "kalman_backward: chunk = -1, must be >= 0")));
   backward.grad_smoothed_covariance = {&gradient, 1};
   EXPECT_THAT([&] { cuda::kalman_workspace_bytes(backward); },
               testing::ThrowsMessage<InvalidArgument>(testing::HasSubstr(

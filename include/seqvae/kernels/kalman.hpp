@@ -156,6 +156,8 @@ struct KalmanSmootherArgs {
   KalmanModel<Real> model;
   KalmanData<Real> data;
   KalmanFiltered<Real> filtered;
+  /// Steps of a chunk, as in KalmanFilterArgs; the CPU takes one step after the other.
+  std::int64_t chunk = 0;
   /// Covariances, the same for all sequences, are written once: row t of [T]. A, Q, C, R and P0
   /// must be shared by the sequences, which must be of one length (lengths and offsets null), and
   /// nothing missing or diffuse.
@@ -198,6 +200,7 @@ struct KalmanBackwardArgs {
   Rows<const Real> grad_covariance;           ///< [rows][n * n]  symmetric; optional
   Rows<const Real> grad_smoothed_mean;        ///< [rows][n]  optional; on the CPU alone
   Rows<const Real> grad_smoothed_covariance;  ///< [rows][n * n]  symmetric; as above
+  std::int64_t chunk = 0;                     ///< as in KalmanSmootherArgs
   KalmanGradient<Real> grad;
   bool accumulate = false;  ///< add to what stands in grad; else overwrite
   void* workspace = nullptr;
@@ -295,8 +298,7 @@ template <class Real>
 void check(const KalmanSampleArgs<Real>& args);
 
 /// n and m up to 64; no diffuse states, no pool; lengths, offsets and all arrays on the device.
-/// Chunks are the filter's alone; with chunk 0 their length hangs on n, T and B. A workspace of its
-/// own size.
+/// With chunk 0 the length of a chunk hangs on n, T and B. A workspace of its own size.
 namespace cuda {
 /// Pure, as above. \throws InvalidArgument on a bad size.
 template <class Real>
