@@ -1,21 +1,15 @@
 // The filter of one sequence in reverse mode, N lanes (lanes.cuh), one step after the other,
 // backward: lambda, a component a lane, and Lambda in shared memory are the gradients of the mean
 // and the covariance; each step of the filter is run again, and its components are undone one by
-// one (host/cpu/kalman_gradient.hpp has the equations). Floor: latency, about that of three steps
-// of the filter; (n + n^2) numbers read a row, and what gradients are asked for added to where they
-// stand, in L2. Hazards: lanes.cuh; an entry of a gradient is always the same lane's.
+// one (host/cpu/kalman_gradient.hpp has the equations).
+// Floor: latency, about that of three steps of the filter; (n + n^2) numbers read a row, and what
+// gradients are asked for added to where they stand, in L2.
+// Hazards: lanes.cuh; an entry of a gradient is always the same lane's.
 #pragma once
+#include "kernels/kalman/chunk_ends.cuh"
 #include "kernels/kalman/replay.cuh"
 
 namespace seqvae::cuda::kalman {
-
-/// A stretch of steps backward, in the workspace (SequenceBackward::summarise).
-template <class Real>
-struct BackwardMap {
-  Real *Phi, *G, *w, *g;
-  __device__ __forceinline__ BackwardMap(std::int64_t n, Real* memory)
-      : Phi(memory), G(Phi + n * n), w(G + n * n), g(w + n) {}
-};
 
 template <class Real, int N>
 class SequenceBackward {
@@ -49,12 +43,10 @@ class SequenceBackward {
     }
   }
 
-  /// The same steps, begin >= 1, as one map: from lambda and Lambda after them to
-  ///     lambda' = Phi^T lambda + w,   Phi^T Lambda Phi + sym(Phi^T lambda g^T) + G
-  /// before the first; w, g [n] and Phi, G [n][n] in memory. Phi is kept in `map` [N][N]. `a` must
-  /// ask for no gradient.
+  /// The same steps, begin >= 1, as a map of lambda and Lambda. Phi is kept in `map` [N][N]. `a`
+  /// must ask for no gradient.
   __device__ __forceinline__ void summarise(std::int64_t begin, std::int64_t end, Real* map,
-                                            const BackwardMap<Real>& out) {
+                                            const ChunkMap<Real>& out) {
     const std::int64_t n = a_.model.n;
     const int i = lanes_.lane();
     Real g = 0;

@@ -1,6 +1,7 @@
 // A thread an entry: of one step and sequence to be cleared, or of one step, and sequence where
 // they share none, to be summed over sequences and chunks, in their order. No thread waits for
-// another. Floor: memory, the entries written, or read once a sequence.
+// another.
+// Floor: memory, the entries written, or read once a sequence and chunk.
 #include "kernels/kalman/gradient_sums.cuh"
 
 #include "kernels/common/runtime.hpp"

@@ -25,8 +25,8 @@ struct GradientSums {
   int count = 0;
   RowLayout layout;
   bool accumulate;
-  Real* sums;         ///< of all that are apart
-  Real *maps, *ends;  ///< [B][chunks] of 2 n^2 + 2 n and of n + n^2; none of one chunk
+  ChunkEnds<Real> ends;
+  Real* sums;  ///< of all that are apart
   std::size_t sums_bytes, bytes;
 
   /// `sequence_bytes`: what a chunk's lanes have of the workspace where n > 32, which it begins
@@ -36,10 +36,9 @@ struct GradientSums {
     const KalmanModel<Real>& model = a.model;
     const std::int64_t n = model.n, m = model.m, U = model.U;
     Arena arena(a.workspace, kAlignment);
-    const std::int64_t all = layout.B * chunks.count, kept = chunks.count > 1 ? all : 0;
+    const std::int64_t all = layout.B * chunks.count;
     if (n > 32) arena.take<std::byte>(all * static_cast<std::int64_t>(sequence_bytes));
-    maps = arena.take<Real>(kept * (2 * n * n + 2 * n));
-    ends = arena.take<Real>(kept * (n + n * n));
+    ends = ChunkEnds<Real>(n, layout.B, chunks, arena);
     sums = arena.take<Real>(0);
     const std::size_t begin = arena.used();
     const auto place_of = [&](const StepArray<Real>& to, std::int64_t entries, std::int64_t parts) {

@@ -201,20 +201,31 @@ struct SmootherMemory {
   std::size_t bytes;
 };
 
+/// What a reverse pass over several chunks keeps of them; none of one.
+template <class Real>
+struct ChunkEnds {
+  Real *maps = nullptr, *ends = nullptr;  ///< [B][chunks] of 2 n^2 + 2 n, n + n^2 (chunk_ends.cuh)
+
+  ChunkEnds() = default;
+  ChunkEnds(std::int64_t n, std::int64_t B, const Chunks& chunks, Arena& arena) {
+    const std::int64_t kept = chunks.count > 1 ? B * chunks.count : 0;
+    maps = arena.take<Real>(kept * (2 * n * n + 2 * n));
+    ends = arena.take<Real>(kept * (n + n * n));
+  }
+};
+
 /// Of all chunks of all sequences.
 template <class Real>
 struct SmootherWorkspace {
-  Real *maps, *ends;  ///< [B][chunks] of 2 n^2 + n and of n + n^2
+  ChunkEnds<Real> ends;
   std::byte* memory;  ///< of chunks with more than 32 states
   std::size_t bytes;
 
   SmootherWorkspace(const KalmanSmootherArgs<Real>& a, const Chunks& chunks,
                     std::size_t memory_bytes) {
-    const std::int64_t n = a.model.n, all = a.data.layout.B * chunks.count;
-    const std::int64_t kept = chunks.count > 1 ? all : 0;
+    const std::int64_t n = a.model.n, B = a.data.layout.B, all = B * chunks.count;
     Arena arena(a.workspace, kAlignment);
-    maps = arena.take<Real>(kept * (2 * n * n + n));
-    ends = arena.take<Real>(kept * (n + n * n));
+    ends = ChunkEnds<Real>(n, B, chunks, arena);
     memory = arena.take<std::byte>(n > 32 ? all * static_cast<std::int64_t>(memory_bytes) : 0);
     bytes = arena.used() + kAlignment;
   }

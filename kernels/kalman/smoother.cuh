@@ -1,11 +1,12 @@
 // The smoother of one sequence, N lanes (lanes.cuh), one step after the other, backward: r, a
-// component a lane, and N in shared memory, with E[z_t | y] = m + P r and Cov[z_t | y] = P - P N P
-// of the filtered m and P (Durbin and Koopman 2012, section 4.4). Each step of the filter is run
-// again for its gains.
-// Floor: latency, about that of two steps of the filter; (n + n^2) numbers read and as many written
-// a row.
+// component a lane, and N in shared memory, with E[z_t | y] = m + P r and
+// Cov[z_t | y] = P - P N P of the filtered m and P (Durbin and Koopman 2012, section 4.4). Each
+// step of the filter is run again for its gains.
+// Floor: latency, about that of two steps of the filter; (n + n^2) numbers read and as many
+// written a row.
 // Hazards: lanes.cuh.
 #pragma once
+#include "kernels/kalman/chunk_ends.cuh"
 #include "kernels/kalman/replay.cuh"
 
 namespace seqvae::cuda::kalman {
@@ -46,10 +47,9 @@ class SequenceSmoother {
     }
   }
 
-  /// The same steps, begin >= 1, as one map: from r and N after them to
-  ///     Phi^T r + r_, Phi^T N Phi + N_    before the first, [n][n], [n] and [n][n] in memory.
-  __device__ __forceinline__ void summarise(std::int64_t begin, std::int64_t end, Real* Phi,
-                                            Real* r_out, Real* N_out) {
+  /// The same steps, begin >= 1, as a map of r and N: whose g is zero.
+  __device__ __forceinline__ void summarise(std::int64_t begin, std::int64_t end,
+                                            const ChunkMap<Real>& out) {
     const std::int64_t n = a_.model.n;
     const int i = lanes_.lane();
     Real* own = at_.product + i * S;
@@ -64,9 +64,9 @@ class SequenceSmoother {
       go_back();
     }
     lanes_.sync();
-    give(lanes_, n, at_.product, Phi);
-    give(lanes_, n, at_.N_later, N_out);
-    if (i < n) r_out[i] = r_;
+    give(lanes_, n, at_.product, out.Phi);
+    give(lanes_, n, at_.N_later, out.G);
+    if (i < n) out.w[i] = r_, out.g[i] = 0;
   }
 
   /// Zeros in the padding.

@@ -98,9 +98,8 @@ BUDGETS = {
 # multiprocessor has room for as many as these leave.
 KALMAN = ("kalman_filter/filter_sequences", "filter_chunks/summarise_chunks", "filter_chunks/find_starts",
           "filter_chunks/filter_from_starts", "filter_chunks/conclude",
-          "kalman_smoother/map_chunks", "kalman_smoother/find_ends", "kalman_smoother/smooth_chunks",
-          "kalman_backward/map_chunks", "kalman_backward/find_ends",
-          "kalman_backward/differentiate_chunks",
+          "kalman_smoother/map_chunks", "kalman_smoother/smooth_chunks", "kalman_backward/map_chunks",
+          "kalman_backward/differentiate_chunks", "chunk_ends/apply_maps",
           "kalman_forecast/forecast_sequences", "kalman_simulate/simulate_sequences",
           "kalman_sample/keep_gains", "kalman_sample/draw_paths")
 BUDGETS |= {name: 255 for name in KALMAN}
@@ -113,7 +112,8 @@ BUDGETS |= {name: 255 for name in IN_CLUSTER}
 
 # A thread of these takes one column, unit, or element of a small matrix at a time.
 BY_ELEMENT = ("sums/", "matrix_product/", "gru/clear_spare_rows", "gru_steps/", "gru_cluster",
-              "lstm_steps/", "lstm_cluster", "kalman_", "filter_chunks/", "gradient_sums/")
+              "lstm_steps/", "lstm_cluster", "kalman_", "filter_chunks/", "chunk_ends/",
+              "gradient_sums/")
 
 # Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
 MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS if not name.startswith(BY_ELEMENT)}
