@@ -70,13 +70,11 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t entry = place % array.entries, pair = place / array.entries;
     const std::int64_t t = pair / sequences, own = pair % sequences;
     const std::int64_t active = array.to.step != 0 ? active_at(layout, t) : layout.B;
-    const std::int64_t first = sequences > 1 ? own : 0, last = sequences > 1 ? own + 1 : active;
+    const std::int64_t parts = (array.to.sequence != 0 ? 1 : active) * array.chunks;
+    const Real* const from = at(array.apart, layout, t, own) + entry;  // they follow each other
     Real sum = 0;
-    for (std::int64_t b = first; b < last; ++b) {
-      const Real* from = at(array.apart, layout, t, b) + entry;
 #pragma unroll 4
-      for (std::int64_t k = 0; k < array.chunks; ++k) sum += from[k * array.entries];
-    }
+    for (std::int64_t p = 0; p < parts; ++p) sum += from[p * array.entries];
     Real& to = array.to.data[t * array.to.step + own * array.to.sequence + entry];
     to = sums.accumulate ? to + sum : sum;
     return;
