@@ -1,16 +1,16 @@
 // The commands of the program: each adds itself, its flags and what it does.
 #pragma once
-#include <CLI/CLI.hpp>
+#include "host/app/command.hpp"
 
 namespace seqvae::app {
 
-void add_train(CLI::App& program);
-void add_evaluate(CLI::App& program);
-void add_infer(CLI::App& program);
-void add_forecast(CLI::App& program);
-void add_impute(CLI::App& program);
-void add_generate(CLI::App& program);
-void add_data(CLI::App& program);
-void add_info(CLI::App& program);
+void add_train(Command program);
+void add_evaluate(Command program);
+void add_infer(Command program);
+void add_forecast(Command program);
+void add_impute(Command program);
+void add_generate(Command program);
+void add_data(Command program);
+void add_info(Command program);
 
 }  // namespace seqvae::app

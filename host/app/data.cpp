@@ -29,37 +29,36 @@ void print_description(const DataCommand& arguments, const data::Dataset& datase
   }
 }
 
-void add_describe(CLI::App& parent) {
-  CLI::App* command = parent.add_subcommand("describe", "what is in a data file");
+void add_describe(Command parent) {
+  const Command command = parent.add("describe", "what is in a data file");
   auto arguments = std::make_shared<DataCommand>();
-  command->add_option("FILE", arguments->in, ".npz, .npy or .csv")->required()->type_name("");
-  add_load_arguments(*command, arguments->load);
-  add_common(*command, arguments->common);
-  add_example(*command, "seqvae data describe ETTh1.csv --time date --split-at 0.6,0.8");
-  command->callback([arguments] {
+  command.argument("FILE", arguments->in, ".npz, .npy or .csv").required();
+  add_load_arguments(command, arguments->load);
+  add_common(command, arguments->common);
+  command.example("seqvae data describe ETTh1.csv --time date --split-at 0.6,0.8");
+  command.runs([arguments] {
     print_description(*arguments, data::load(arguments->in, over({}, arguments->load)));
   });
 }
 
-void add_make(CLI::App& parent) {
-  CLI::App* command = parent.add_subcommand("make", "a data set made on the spot");
+void add_make(Command parent) {
+  const Command command = parent.add("make", "a data set made on the spot");
   auto arguments = std::make_shared<DataCommand>();
   data::GeneratorOptions& generator = arguments->generator;
   command
-      ->add_option("GENERATOR", generator.name,
-                   fmt::format("one of {}", fmt::join(data::generator_names(), ", ")))
-      ->required()
-      ->type_name("");
-  add_text(*command, "--out", arguments->out, "FILE.npz", "the data set")->required();
-  add_integer(*command, "--train", generator.train, 0, "sequences to learn from (500)");
-  add_integer(*command, "--valid", generator.valid, 0, "sequences to choose by (100)");
-  add_integer(*command, "--test", generator.test, 0, "sequences to judge by (100)");
-  add_integer(*command, "--steps", generator.steps, 1, "of each sequence (100)");
-  add_integer(*command, "--size", generator.size, 4, "ball: frames of N x N pixels (16)");
-  add_integer(*command, "--seed", arguments->seed, 0, "of all that is drawn (0)");
-  add_common(*command, arguments->common);
-  add_example(*command, "seqvae data make ball --size 20 --out ball.npz");
-  command->callback([arguments] {
+      .argument("GENERATOR", generator.name,
+                fmt::format("one of {}", fmt::join(data::generator_names(), ", ")))
+      .required();
+  command.text("--out", arguments->out, "FILE.npz", "the data set").required();
+  command.integer("--train", generator.train, 0, "sequences to learn from (500)");
+  command.integer("--valid", generator.valid, 0, "sequences to choose by (100)");
+  command.integer("--test", generator.test, 0, "sequences to judge by (100)");
+  command.integer("--steps", generator.steps, 1, "of each sequence (100)");
+  command.integer("--size", generator.size, 4, "ball: frames of N x N pixels (16)");
+  command.integer("--seed", arguments->seed, 0, "of all that is drawn (0)");
+  add_common(command, arguments->common);
+  command.example("seqvae data make ball --size 20 --out ball.npz");
+  command.runs([arguments] {
     check_output("--out", arguments->out, {".npz"});
     arguments->generator.seed = static_cast<std::uint64_t>(arguments->seed);
     data::save_npz(arguments->out, data::make(arguments->generator));
@@ -69,15 +68,15 @@ void add_make(CLI::App& parent) {
   });
 }
 
-void add_convert(CLI::App& parent) {
-  CLI::App* command = parent.add_subcommand("convert", "a data file in another format");
+void add_convert(Command parent) {
+  const Command command = parent.add("convert", "a data file in another format");
   auto arguments = std::make_shared<DataCommand>();
-  command->add_option("IN", arguments->in, ".npz, .npy or .csv")->required()->type_name("");
-  command->add_option("OUT", arguments->out, ".npz, .npy or .csv")->required()->type_name("");
-  add_load_arguments(*command, arguments->load);
-  add_common(*command, arguments->common);
-  add_example(*command, "seqvae data convert nile.csv nile.npz --time year");
-  command->callback([arguments] {
+  command.argument("IN", arguments->in, ".npz, .npy or .csv").required();
+  command.argument("OUT", arguments->out, ".npz, .npy or .csv").required();
+  add_load_arguments(command, arguments->load);
+  add_common(command, arguments->common);
+  command.example("seqvae data convert nile.csv nile.npz --time year");
+  command.runs([arguments] {
     check_output("OUT", arguments->out, {".npz", ".npy", ".csv"});
     data::convert(arguments->in, arguments->out, over({}, arguments->load));
     if (arguments->common.json || !arguments->common.quiet) {
@@ -88,13 +87,12 @@ void add_convert(CLI::App& parent) {
 
 }  // namespace
 
-void add_data(CLI::App& program) {
-  CLI::App* command = program.add_subcommand("data", "describe, make or convert data files");
-  command->require_subcommand(1);
-  add_example(*command, "seqvae data make lorenz --out lorenz.npz");
-  add_describe(*command);
-  add_make(*command);
-  add_convert(*command);
+void add_data(Command program) {
+  const Command command = program.add("data", "describe, make or convert data files");
+  command.example("seqvae data make lorenz --out lorenz.npz");
+  add_describe(command);
+  add_make(command);
+  add_convert(command);
 }
 
 }  // namespace seqvae::app

@@ -4,10 +4,8 @@
 
 #include <csignal>
 #include <new>
-#include <vector>
 
 #include "seqvae/core/error.hpp"
-#include "seqvae/io/json.hpp"
 
 namespace seqvae::app {
 namespace {
@@ -20,37 +18,6 @@ int fail(int status, std::string line) {
   }
   fmt::print(stderr, "seqvae: {}\n", line);
   return status;
-}
-
-std::vector<std::string> names_of_options(const CLI::App& command) {
-  std::vector<std::string> names;
-  for (const CLI::Option* option : command.get_options()) {
-    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
-  }
-  return names;
-}
-
-std::vector<std::string> names_of_commands(const CLI::App& command) {
-  std::vector<std::string> names;
-  for (const CLI::App* sub : command.get_subcommands(nullptr)) names.push_back(sub->get_name());
-  return names;
-}
-
-/// "train: " of the innermost command that was named; nothing outside all commands.
-std::string place_of(const CLI::App& command) {
-  return command.get_parent() == nullptr ? "" : command.get_name() + ": ";
-}
-
-std::string unexpected(const CLI::App& command, const std::string& argument) {
-  const bool option = argument.starts_with("-");
-  const std::string name = option ? argument.substr(0, argument.find('=')) : argument;
-  const auto known = option ? names_of_options(command) : names_of_commands(command);
-  std::string line = place_of(command) + name;
-  line += option                                     ? ": is no option here"
-          : command.get_require_subcommand_min() > 0 ? ": is no command"
-                                                     : ": is one argument too many";
-  if (const auto meant = io::nearest(name, known)) line += "; did you mean '" + *meant + "'?";
-  return line;
 }
 
 }  // namespace
@@ -74,22 +41,6 @@ int report_failure() {
   } catch (const std::exception& error) {
     return fail(kFailed, error.what());
   }
-}
-
-int report_usage(const CLI::App& program, const CLI::ParseError& error) {
-  if (error.get_exit_code() == 0) return program.exit(error);
-  const CLI::App* command = &program;
-  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
-  // What a command did not know is left with it, or with those around it.
-  for (const CLI::App* app = command; app != nullptr; app = app->get_parent()) {
-    const std::vector<std::string> extra = app->remaining();
-    if (!extra.empty()) return fail(kUsage, unexpected(*command, extra.front()));
-  }
-  if (command->get_require_subcommand_min() > 0 && command->get_subcommands().empty()) {
-    return fail(kUsage, fmt::format("{}a command is needed: {}", place_of(*command),
-                                    fmt::join(names_of_commands(*command), ", ")));
-  }
-  return fail(kUsage, place_of(*command) + error.what());
 }
 
 }  // namespace seqvae::app

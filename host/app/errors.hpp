@@ -1,6 +1,5 @@
 // What a failure looks like outside: one line on stderr, and the exit status.
 #pragma once
-#include <CLI/CLI.hpp>
 #include <stdexcept>
 #include <string>
 
@@ -18,9 +17,5 @@ void note(const std::string& what);
 /// Prints "seqvae: what" as one line and returns the status: 2 bad input or usage, 128 + signal
 /// after an interruption, 1 for all else. Called inside a catch block.
 int report_failure();
-
-/// The same for what the command line itself breaks; prints help or the version where that was
-/// asked for (status 0).
-int report_usage(const CLI::App& program, const CLI::ParseError& error);
 
 }  // namespace seqvae::app

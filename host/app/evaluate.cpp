@@ -111,7 +111,7 @@ void run(EvaluateCommand a) {
   const std::string bound = bound_of(a.bound, *model.predictor);
   const OpenData data = open_data(model, a.data, a.common);
   const data::SequenceSet& set = data.set();
-  const auto seed = static_cast<std::uint64_t>(a.run.seed);
+  const auto seed = a.run.seed_of_draws();
   Evaluation e;
   {
     ProgressBar bar("evaluate", !a.common.quiet && !a.common.json);
@@ -140,32 +140,32 @@ void run(EvaluateCommand a) {
 
 }  // namespace
 
-void add_evaluate(CLI::App& program) {
-  CLI::App* command =
-      program.add_subcommand("evaluate", "a bound on the log-likelihood; scores of forecasts");
+void add_evaluate(Command program) {
+  const Command command =
+      program.add("evaluate", "a bound on the log-likelihood; scores of forecasts");
   auto arguments = std::make_shared<EvaluateCommand>();
-  add_model_arguments(*command, arguments->model);
-  add_data_arguments(*command, arguments->data);
-  add_text(*command, "--bound", arguments->bound, "elbo|iwae|exact", "which (the model's first)");
-  add_integer(*command, "--samples", arguments->samples, 1,
-              "draws a sequence (elbo 1, iwae 100, forecasts 100)");
-  command->add_flag("--parameters", arguments->parameters,
-                    "also each parameter of a run's lgssm, with its standard error");
-  CLI::Option* forecast =
-      command->add_flag("--forecast", arguments->forecast,
-                        "also forecast from rolling origins, one every --stride N steps (1)");
+  add_model_arguments(command, arguments->model);
+  add_data_arguments(command, arguments->data);
+  command.text("--bound", arguments->bound, "elbo|iwae|exact", "which (the model's first)");
+  command.integer("--samples", arguments->samples, 1,
+                  "draws a sequence (elbo 1, iwae 100, forecasts 100)");
+  command.flag("--parameters", arguments->parameters,
+               "also each parameter of a run's lgssm, with its standard error");
+  const Flag forecast =
+      command.flag("--forecast", arguments->forecast,
+                   "also forecast from rolling origins, one every --stride N steps (1)");
   ForecastOptions& options = arguments->options;
-  add_integer(*command, "--context", options.context, 1, "steps seen before an origin (all)")
-      ->needs(forecast);
-  add_integer(*command, "--horizon", options.horizon, 1, "steps forecast (1)")->needs(forecast);
-  add_integer(*command, "--season", arguments->season, 1,
-              "beside it the seasonal naive forecast of period N")
-      ->needs(forecast);
-  add_run_arguments(*command, arguments->run, false);
-  add_common(*command, arguments->common);
-  add_example(*command,
-              "seqvae evaluate runs/dmm --data jsb.npz --bound iwae --samples 500 --json");
-  command->callback([arguments] { run(*arguments); });
+  command.integer("--context", options.context, 1, "steps seen before an origin (all)")
+      .needs(forecast);
+  command.integer("--horizon", options.horizon, 1, "steps forecast (1)").needs(forecast);
+  command
+      .integer("--season", arguments->season, 1,
+               "beside it the seasonal naive forecast of period N")
+      .needs(forecast);
+  add_run_arguments(command, arguments->run, false);
+  add_common(command, arguments->common);
+  command.example("seqvae evaluate runs/dmm --data jsb.npz --bound iwae --samples 500 --json");
+  command.runs([arguments] { run(*arguments); });
 }
 
 }  // namespace seqvae::app

@@ -94,8 +94,7 @@ Forecast draw_from_prior(const ForecastCommand& a, const OpenModel& model, std::
   for (std::int64_t s = 0; s < f.S; ++s) {
     repeated.insert(repeated.end(), controls.begin(), controls.end());
   }
-  f.samples =
-      model.predictor->generate(f.H, f.S * N, repeated, static_cast<std::uint64_t>(a.run.seed));
+  f.samples = model.predictor->generate(f.H, f.S * N, repeated, a.run.seed_of_draws());
   const auto block = static_cast<std::size_t>(N * f.H * f.D);
   f.mean.assign(block, 0), f.std.assign(block, 0);
   const auto S = static_cast<double>(f.S);
@@ -116,7 +115,7 @@ Forecast make_forecast(const ForecastCommand& a, const OpenModel& model,
   }
   ProgressBar bar("forecast", !a.common.quiet && !a.common.json);
   return model.predictor->forecast(contexts_of(set, origins), a.horizon, controls, a.samples,
-                                   static_cast<std::uint64_t>(a.run.seed), watched(bar));
+                                   a.run.seed_of_draws(), watched(bar));
 }
 
 void run(const ForecastCommand& a) {
@@ -160,26 +159,25 @@ void run(const ForecastCommand& a) {
 
 }  // namespace
 
-void add_forecast(CLI::App& program) {
-  CLI::App* command = program.add_subcommand("forecast", "what comes next, with its uncertainty");
+void add_forecast(Command program) {
+  const Command command = program.add("forecast", "what comes next, with its uncertainty");
   auto arguments = std::make_shared<ForecastCommand>();
-  add_model_arguments(*command, arguments->model);
-  add_data_arguments(*command, arguments->data);
-  add_integer(*command, "--context", arguments->context, 0,
-              "begin after the first N steps of each sequence (after its end)");
-  add_integer(*command, "--horizon", arguments->horizon, 1, "steps to forecast")->required();
-  add_text(*command, "--controls", arguments->controls, "FILE",
-           "controls of those steps (the data's own, where they go on)");
-  add_integer(*command, "--samples", arguments->samples, 1, "draws a sequence (100)");
-  add_text(*command, "--out", arguments->out, "FILE.npz", "mean, std, quantiles, levels, samples")
-      ->required();
-  add_run_arguments(*command, arguments->run, true);
-  add_common(*command, arguments->common);
-  add_example(
-      *command,
+  add_model_arguments(command, arguments->model);
+  add_data_arguments(command, arguments->data);
+  command.integer("--context", arguments->context, 0,
+                  "begin after the first N steps of each sequence (after its end)");
+  command.integer("--horizon", arguments->horizon, 1, "steps to forecast").required();
+  command.text("--controls", arguments->controls, "FILE",
+               "controls of those steps (the data's own, where they go on)");
+  command.integer("--samples", arguments->samples, 1, "draws a sequence (100)");
+  command.text("--out", arguments->out, "FILE.npz", "mean, std, quantiles, levels, samples")
+      .required();
+  add_run_arguments(command, arguments->run, true);
+  add_common(command, arguments->common);
+  command.example(
       "seqvae forecast runs/etth --data ETTh1.csv --context 336 --horizon 96 --out next.npz "
       "--plot next.png");
-  command->callback([arguments] { run(*arguments); });
+  command.runs([arguments] { run(*arguments); });
 }
 
 }  // namespace seqvae::app

@@ -32,7 +32,7 @@ void run(const GenerateCommand& a) {
   const OpenModel model = open_model(a.model, a.run);
   const std::vector<double> controls = read_controls(a.controls, model.U, a.count, a.steps);
   std::vector<double> values =
-      model.predictor->generate(a.steps, a.count, controls, static_cast<std::uint64_t>(a.run.seed));
+      model.predictor->generate(a.steps, a.count, controls, a.run.seed_of_draws());
   model.unscale(values);
   io::NamedArrays arrays;
   arrays["values"] = model.array({a.count * a.steps, model.D}, values);
@@ -52,19 +52,18 @@ void run(const GenerateCommand& a) {
 
 }  // namespace
 
-void add_generate(CLI::App& program) {
-  CLI::App* command = program.add_subcommand("generate", "sequences drawn from the model");
+void add_generate(Command program) {
+  const Command command = program.add("generate", "sequences drawn from the model");
   auto arguments = std::make_shared<GenerateCommand>();
-  add_model_arguments(*command, arguments->model);
-  add_integer(*command, "--steps", arguments->steps, 1, "of each sequence")->required();
-  add_integer(*command, "--count", arguments->count, 1, "sequences (1)");
-  add_text(*command, "--controls", arguments->controls, "FILE", "controls of those steps");
-  add_text(*command, "--out", arguments->out, "FILE.npz", "values, lengths: a data set")
-      ->required();
-  add_run_arguments(*command, arguments->run, true);
-  add_common(*command, arguments->common);
-  add_example(*command, "seqvae generate runs/dmm --steps 128 --count 4 --out tunes.npz");
-  command->callback([arguments] { run(*arguments); });
+  add_model_arguments(command, arguments->model);
+  command.integer("--steps", arguments->steps, 1, "of each sequence").required();
+  command.integer("--count", arguments->count, 1, "sequences (1)");
+  command.text("--controls", arguments->controls, "FILE", "controls of those steps");
+  command.text("--out", arguments->out, "FILE.npz", "values, lengths: a data set").required();
+  add_run_arguments(command, arguments->run, true);
+  add_common(command, arguments->common);
+  command.example("seqvae generate runs/dmm --steps 128 --count 4 --out tunes.npz");
+  command.runs([arguments] { run(*arguments); });
 }
 
 }  // namespace seqvae::app

@@ -54,8 +54,7 @@ void run(const ImputeCommand& a) {
   Imputation filled;
   {
     ProgressBar bar("impute", !a.common.quiet && !a.common.json);
-    filled = model.predictor->impute(set, a.samples, static_cast<std::uint64_t>(a.run.seed),
-                                     watched(bar));
+    filled = model.predictor->impute(set, a.samples, a.run.seed_of_draws(), watched(bar));
   }
   model.unscale(filled.mean);
   model.unscale(filled.samples);
@@ -91,19 +90,17 @@ void run(const ImputeCommand& a) {
 
 }  // namespace
 
-void add_impute(CLI::App& program) {
-  CLI::App* command = program.add_subcommand("impute", "what stood where values are missing");
+void add_impute(Command program) {
+  const Command command = program.add("impute", "what stood where values are missing");
   auto arguments = std::make_shared<ImputeCommand>();
-  add_model_arguments(*command, arguments->model);
-  add_data_arguments(*command, arguments->data);
-  add_text(*command, "--out", arguments->out, "FILE.npz", "mean, std, samples, mask, ess")
-      ->required();
-  add_integer(*command, "--samples", arguments->samples, 1, "draws a sequence (100)");
-  add_run_arguments(*command, arguments->run, true);
-  add_common(*command, arguments->common);
-  add_example(*command,
-              "seqvae impute runs/etth --data gaps.csv --out filled.npz --plot filled.png");
-  command->callback([arguments] { run(*arguments); });
+  add_model_arguments(command, arguments->model);
+  add_data_arguments(command, arguments->data);
+  command.text("--out", arguments->out, "FILE.npz", "mean, std, samples, mask, ess").required();
+  command.integer("--samples", arguments->samples, 1, "draws a sequence (100)");
+  add_run_arguments(command, arguments->run, true);
+  add_common(command, arguments->common);
+  command.example("seqvae impute runs/etth --data gaps.csv --out filled.npz --plot filled.png");
+  command.runs([arguments] { run(*arguments); });
 }
 
 }  // namespace seqvae::app

@@ -74,8 +74,7 @@ void run(const InferCommand& a) {
   States states;
   {
     ProgressBar bar("infer", !a.common.quiet && !a.common.json);
-    states = model.predictor->infer(set, a.samples, static_cast<std::uint64_t>(a.run.seed),
-                                    watched(bar));
+    states = model.predictor->infer(set, a.samples, a.run.seed_of_draws(), watched(bar));
   }
   const std::int64_t n = states.n, R = set.steps();
   io::NamedArrays arrays;
@@ -110,19 +109,19 @@ void run(const InferCommand& a) {
 
 }  // namespace
 
-void add_infer(CLI::App& program) {
-  CLI::App* command = program.add_subcommand("infer", "the states behind data");
+void add_infer(Command program) {
+  const Command command = program.add("infer", "the states behind data");
   auto arguments = std::make_shared<InferCommand>();
-  add_model_arguments(*command, arguments->model);
-  add_data_arguments(*command, arguments->data);
-  add_text(*command, "--out", arguments->out, "FILE.npz", "samples, lengths")->required();
-  add_text(*command, "--posterior", arguments->posterior, "filter|smooth",
-           "given the past, or all of a sequence (what the model has)");
-  add_integer(*command, "--samples", arguments->samples, 1, "draws a sequence (10)");
-  add_run_arguments(*command, arguments->run, true);
-  add_common(*command, arguments->common);
-  add_example(*command, "seqvae infer runs/dmm --data jsb.npz --out states.npz --samples 20");
-  command->callback([arguments] { run(*arguments); });
+  add_model_arguments(command, arguments->model);
+  add_data_arguments(command, arguments->data);
+  command.text("--out", arguments->out, "FILE.npz", "samples, lengths").required();
+  command.text("--posterior", arguments->posterior, "filter|smooth",
+               "given the past, or all of a sequence (what the model has)");
+  command.integer("--samples", arguments->samples, 1, "draws a sequence (10)");
+  add_run_arguments(command, arguments->run, true);
+  add_common(command, arguments->common);
+  command.example("seqvae infer runs/dmm --data jsb.npz --out states.npz --samples 20");
+  command.runs([arguments] { run(*arguments); });
 }
 
 }  // namespace seqvae::app

@@ -109,33 +109,28 @@ void run(const InfoCommand& arguments) {
 
 }  // namespace
 
-void add_info(CLI::App& program) {
-  CLI::App* command =
-      program.add_subcommand("info", "models, devices, kernels; the graph of a model");
+void add_info(Command program) {
+  const Command command = program.add("info", "models, devices, kernels; the graph of a model");
   auto arguments = std::make_shared<InfoCommand>();
-  command->add_flag("--models", arguments->models, "the models by name");
-  command->add_flag("--devices", arguments->devices, "where models can run");
-  command->add_flag("--kernels", arguments->kernels, "the kernel families and their contracts");
-  CLI::Option* graph = add_text(*command, "--graph", arguments->graph, "MODEL",
-                                "what runs before, in and after the loop over time");
-  const auto of_graph = [&](CLI::Option* option) { option->needs(graph); };
-  of_graph(add_integer(*command, "--x-width", arguments->x_width, 1, "columns of the data (1)"));
-  of_graph(add_integer(*command, "--controls-width", arguments->controls_width, 0,
-                       "columns of the controls (0)"));
-  of_graph(add_text(*command, "--emission", arguments->emission, "NAME",
-                    "bernoulli, gaussian, categorical or poisson (gaussian)"));
-  of_graph(add_text(*command, "--mode", arguments->mode, "infer|generate",
-                    "data given, or drawn (infer)"));
-  of_graph(command->add_flag("--missing", arguments->missing, "some values are missing"));
+  command.flag("--models", arguments->models, "the models by name");
+  command.flag("--devices", arguments->devices, "where models can run");
+  command.flag("--kernels", arguments->kernels, "the kernel families and their contracts");
+  const Flag graph = command.text("--graph", arguments->graph, "MODEL",
+                                  "what runs before, in and after the loop over time");
+  const auto of_graph = [&](Flag option) { option.needs(graph); };
+  of_graph(command.integer("--x-width", arguments->x_width, 1, "columns of the data (1)"));
+  of_graph(command.integer("--controls-width", arguments->controls_width, 0,
+                           "columns of the controls (0)"));
+  of_graph(command.text("--emission", arguments->emission, "NAME",
+                        "bernoulli, gaussian, categorical or poisson (gaussian)"));
   of_graph(
-      command->add_flag("--gradient", arguments->gradient, "with the gradient, as in training"));
-  of_graph(command->add_option("--set", arguments->set, "configuration.KEY=VALUE, repeatedly")
-               ->type_name("KEY=VALUE")
-               ->expected(1)
-               ->take_all());
-  add_common(*command, arguments->common);
-  add_example(*command, "seqvae info --graph dmm --x-width 88 --emission bernoulli");
-  command->callback([arguments] { run(*arguments); });
+      command.text("--mode", arguments->mode, "infer|generate", "data given, or drawn (infer)"));
+  of_graph(command.flag("--missing", arguments->missing, "some values are missing"));
+  of_graph(command.flag("--gradient", arguments->gradient, "with the gradient, as in training"));
+  of_graph(command.settings("--set", arguments->set, "configuration.KEY=VALUE, repeatedly"));
+  add_common(command, arguments->common);
+  command.example("seqvae info --graph dmm --x-width 88 --emission bernoulli");
+  command.runs([arguments] { run(*arguments); });
 }
 
 }  // namespace seqvae::app

@@ -1,16 +1,13 @@
 // The program seqvae: docs/program.md.
-#include "host/app/arguments.hpp"
 #include "host/app/commands.hpp"
 #include "host/app/errors.hpp"
 #include "host/app/output.hpp"
 #include "host/app/signals.hpp"
 
-int main(int argc, char** argv) {
-  using namespace seqvae::app;
-  CLI::App program("Sequential variational autoencoders as state-space models.", "seqvae");
-  program.set_version_flag("--version", "seqvae " SEQVAE_VERSION);
-  program.require_subcommand(1);
-  program.get_formatter()->column_width(34);
+namespace seqvae::app {
+namespace {
+
+void add_commands(Command program) {
   add_train(program);
   add_evaluate(program);
   add_infer(program);
@@ -19,14 +16,19 @@ int main(int argc, char** argv) {
   add_generate(program);
   add_data(program);
   add_info(program);
-  add_example(program, "seqvae data make lorenz --out lorenz.npz");
+  program.example("seqvae data make lorenz --out lorenz.npz");
+}
+
+}  // namespace
+}  // namespace seqvae::app
+
+int main(int argc, char** argv) {
+  using namespace seqvae::app;
   try {
     catch_signals();
-    program.parse(argc, argv);
+    run_program(argc, argv, "seqvae " SEQVAE_VERSION, add_commands);
     flush_output();
     return 0;
-  } catch (const CLI::ParseError& error) {
-    return report_usage(program, error);
   } catch (...) {
     return report_failure();
   }

@@ -18,20 +18,20 @@ std::int64_t count(const std::vector<double>& values) {
 
 }  // namespace
 
-void add_model_arguments(CLI::App& command, ModelArguments& model) {
-  CLI::Option* run = command.add_option("RUN", model.run, "the folder of a run")->type_name("");
-  CLI::Option* name = add_text(command, "--model", model.model, "lgssm",
-                               "in place of a run: the exact model with its matrices given");
-  CLI::Option* config = add_text(command, "--config", model.config, "FILE.json",
-                                 "its matrices: A C Q R, m0 P0 or \"diffuse\": true, B D");
-  name->excludes(run)->needs(config);
-  config->needs(name);
+void add_model_arguments(Command command, ModelArguments& model) {
+  const Flag run = command.argument("RUN", model.run, "the folder of a run");
+  const Flag name = command.text("--model", model.model, "lgssm",
+                                 "in place of a run: the exact model with its matrices given");
+  const Flag config = command.text("--config", model.config, "FILE.json",
+                                   "its matrices: A C Q R, m0 P0 or \"diffuse\": true, B D");
+  name.excludes(run).needs(config);
+  config.needs(name);
 }
 
-void add_data_arguments(CLI::App& command, DataArguments& data) {
-  add_text(command, "--data", data.file, "FILE", "the data: .npz, .npy or .csv")->required();
-  add_text(command, "--split", data.split, "NAME",
-           "train, valid, test or all (test where there is one, else all)");
+void add_data_arguments(Command command, DataArguments& data) {
+  command.text("--data", data.file, "FILE", "the data: .npz, .npy or .csv").required();
+  command.text("--split", data.split, "NAME",
+               "train, valid, test or all (test where there is one, else all)");
   add_load_arguments(command, data.load);
 }
 

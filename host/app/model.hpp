@@ -15,14 +15,14 @@ namespace seqvae::app {
 struct ModelArguments {
   std::string run, model, config;
 };
-void add_model_arguments(CLI::App& command, ModelArguments& model);
+void add_model_arguments(Command command, ModelArguments& model);
 
 /// Which data: a file and the part of it.
 struct DataArguments {
   std::string file, split;
   LoadArguments load;
 };
-void add_data_arguments(CLI::App& command, DataArguments& data);
+void add_data_arguments(Command command, DataArguments& data);
 
 /// A model with its parameters, ready to work.
 struct OpenModel {

@@ -60,7 +60,7 @@ std::vector<Setting> given_settings(const TrainCommand& a) {
     const bool exact = (a.resume ? RunFolder::open(a.out).model() : model_of(given)) == "lgssm";
     flag("--max-steps", exact ? "train.iterations" : "train.max_steps", *a.max_steps);
   }
-  if (a.run.seed_given) flag("--seed", "train.seed", a.run.seed);
+  if (a.run.seed) flag("--seed", "train.seed", *a.run.seed);
   if (!a.run.precision.empty()) flag("--precision", "precision", a.run.precision);
   if (!a.load.columns.empty()) flag("--columns", "data.columns", a.load.columns);
   if (!a.load.time.empty()) flag("--time", "data.time", a.load.time);
@@ -270,34 +270,29 @@ void run(const TrainCommand& a) {
 
 }  // namespace
 
-void add_train(CLI::App& program) {
-  CLI::App* command = program.add_subcommand("train", "a model from data, into a run folder");
+void add_train(Command program) {
+  const Command command = program.add("train", "a model from data, into a run folder");
   auto arguments = std::make_shared<TrainCommand>();
-  add_text(*command, "--model", arguments->model, "NAME", "which model: seqvae info --models");
-  add_text(*command, "--data", arguments->data, "FILE", "the data: .npz, .npy or .csv")->required();
-  add_text(*command, "--out", arguments->out, "RUN", "the folder of the run")->required();
-  add_text(*command, "--config", arguments->config, "FILE.json",
-           "settings: model, configuration, data, train, precision");
-  command
-      ->add_option("--set", arguments->set,
-                   "one setting, such as train.learning_rate=3e-4; repeatedly")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
-  CLI::Option* epochs = add_integer(*command, "--epochs", arguments->epochs, 0, "(100)");
-  add_integer(*command, "--max-steps", arguments->max_steps, 1,
-              "optimiser steps, in place of epochs")
-      ->excludes(epochs);
-  add_duration(*command, "--time-limit", arguments->time_limit,
-               "checkpoint and end after 45s, 30m or 1h30m");
-  command->add_flag("--resume", arguments->resume, "go on with the run from its last checkpoint");
-  add_load_arguments(*command, arguments->load);
-  add_run_arguments(*command, arguments->run, true);
-  add_common(*command, arguments->common);
-  add_example(*command,
-              "seqvae train --model dmm --data jsb.npz --out runs/dmm --set configuration.z=100 "
-              "--epochs 500 --plot loss.png");
-  command->callback([arguments] { run(*arguments); });
+  command.text("--model", arguments->model, "NAME", "which model: seqvae info --models");
+  command.text("--data", arguments->data, "FILE", "the data: .npz, .npy or .csv").required();
+  command.text("--out", arguments->out, "RUN", "the folder of the run").required();
+  command.text("--config", arguments->config, "FILE.json",
+               "settings: model, configuration, data, train, precision");
+  command.settings("--set", arguments->set,
+                   "one setting, such as train.learning_rate=3e-4; repeatedly");
+  const Flag epochs = command.integer("--epochs", arguments->epochs, 0, "(100)");
+  command.integer("--max-steps", arguments->max_steps, 1, "optimiser steps, in place of epochs")
+      .excludes(epochs);
+  command.duration("--time-limit", arguments->time_limit,
+                   "checkpoint and end after 45s, 30m or 1h30m");
+  command.flag("--resume", arguments->resume, "go on with the run from its last checkpoint");
+  add_load_arguments(command, arguments->load);
+  add_run_arguments(command, arguments->run, true);
+  add_common(command, arguments->common);
+  command.example(
+      "seqvae train --model dmm --data jsb.npz --out runs/dmm --set configuration.z=100 "
+      "--epochs 500 --plot loss.png");
+  command.runs([arguments] { run(*arguments); });
 }
 
 }  // namespace seqvae::app
