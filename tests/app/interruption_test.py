@@ -68,7 +68,7 @@ class Interruption:
     @classmethod
     def training(cls, run, *more):
         words = [PROGRAM, "train", "--model", cls.MODEL, "--data", cls.data, "--out", run, "--quiet"]
-        words += ["--standardize", "--threads", "1"]
+        words += ["--standardize", "--device", "cpu", "--threads", "1"]
         for setting in cls.SETTINGS:
             words += ["--set", setting]
         return words + list(more)

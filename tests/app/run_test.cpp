@@ -1,16 +1,14 @@
-// From data to a run and what is done with it, on a tiny model: files, keys, shapes, statuses.
+// From data to a run and what is done with it, on a tiny model: files, keys, shapes, statuses. On
+// the CPU; cuda_train_test.cpp has the devices.
 #include <gmock/gmock.h>
 
 #include <algorithm>
 #include <cmath>
 #include <csignal>
-#include <cstdlib>
-#include <memory>
 
 #include "seqvae/io/npy.hpp"
 #include "seqvae/io/safetensors.hpp"
-#include "tests/app/program.hpp"
-#include "tests/support/files.hpp"
+#include "tests/app/trained_run.hpp"
 
 namespace seqvae::test {
 namespace {
@@ -19,66 +17,11 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-using Words = std::vector<std::string>;
-
-Words operator+(Words words, const Words& more) {
-  words.insert(words.end(), more.begin(), more.end());
-  return words;
-}
-
 std::vector<std::string> keys_of(const io::Json& json) {
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
   return keys;
 }
-
-/// One trained run, made once: standardized pendulum, 4 test sequences of 12 steps of 2 columns.
-class Run : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    folder_ = std::make_unique<TemporaryFolder>();
-    ASSERT_EQ(run({"data", "make", "tracking", "--out", file("d.npz"), "--train", "8", "--valid",
-                   "4", "--test", "4", "--steps", "12", "--quiet"})
-                  .status,
-              0);
-    trained_ = run(training("run") + Words{"--epochs", "3", "--json"});
-    ASSERT_EQ(trained_.status, 0) << trained_.err;
-    D_ = io::read_json(file("run/config.json")).at("data").at("x_width").get<std::int64_t>();
-  }
-  static void TearDownTestSuite() { folder_.reset(); }
-
-  static std::string file(const std::string& name) { return (*folder_ / name).string(); }
-  static Words training(const std::string& name) {
-    return {"train",
-            "--model",
-            "vrnn",
-            "--data",
-            file("d.npz"),
-            "--out",
-            file(name),
-            "--set",
-            "configuration.z=3",
-            "--set",
-            "configuration.hidden=5",
-            "--set",
-            "train.batch_size=4",
-            "--standardize",
-            "--threads",
-            "1",
-            "--set",
-            "train.validate_every=500"};
-  }
-  static Words with_data(const std::string& command) {
-    return {command, file("run"), "--data", file("d.npz"), "--quiet"};
-  }
-
-  static std::unique_ptr<TemporaryFolder> folder_;
-  static Outcome trained_;
-  static std::int64_t D_;
-};
-std::unique_ptr<TemporaryFolder> Run::folder_;
-Outcome Run::trained_;
-std::int64_t Run::D_ = 0;
 
 TEST_F(Run, TrainReportsAndWritesTheResolvedConfiguration) {
   const io::Json report = trained_.json();
@@ -401,39 +344,6 @@ TEST_F(Run, RefusesDataThatTheModelCannotHaveAndLeavesNoFolder) {
           "em: this form has no closed maximum; it is fitted by its gradient");
 }
 
-TEST_F(Run, ResumeRefusesAStateThatIsNotOne) {
-  const std::filesystem::path copy = file("edited");
-  std::filesystem::copy(file("run"), copy);
-  const io::Safetensors whole = io::read_safetensors(copy / "last.safetensors");
-  const io::Json state = io::parse_json(whole.metadata.at("state"), "state");
-  const auto refused = [&](const io::Json& edited, const std::string& rule) {
-    io::Safetensors contents = whole;
-    contents.metadata["state"] = edited.dump();
-    io::write_safetensors(copy / "last.safetensors", contents);
-    const Outcome outcome = run(training("edited") + Words{"--epochs", "3", "--resume"});
-    EXPECT_EQ(outcome.status, 2);
-    EXPECT_EQ(outcome.err, "seqvae: " + file("edited/last.safetensors") + ": " + rule + "\n");
-  };
-  for (const std::string key : {"window", "best", "step"}) {
-    io::Json edited = state;
-    edited.erase(key);
-    refused(edited, "state." + key + ": is missing");
-  }
-  io::Json edited = state;
-  edited["window"] = {1, 2};
-  refused(edited, "state.window: has 2 numbers, must have 5");
-  io::Safetensors contents = whole;
-  io::Array& moments = contents.tensors.at("optimizer.m");
-  std::vector<float> values(static_cast<std::size_t>(moments.shape.at(0)), 0.0f);
-  values.back() = std::nanf("");
-  moments = io::Array::of<float>(moments.shape, values);
-  io::write_safetensors(copy / "last.safetensors", contents);
-  const Outcome outcome = run(training("edited") + Words{"--epochs", "3", "--resume"});
-  EXPECT_EQ(outcome.status, 2);
-  EXPECT_EQ(outcome.err, "seqvae: " + file("edited/last.safetensors") +
-                             ": optimizer.m: has a value that is not finite\n");
-}
-
 TEST_F(Run, ConfigurationFilesGiveWayToSetAndSetToFlags) {
   io::write_file(file("c.json"), R"({"model": "vrnn", "configuration": {"z": 2, "hidden": 4},
                                      "train": {"epochs": 9, "batch_size": 8, "seed": 5}})");
@@ -448,57 +358,14 @@ TEST_F(Run, ConfigurationFilesGiveWayToSetAndSetToFlags) {
   EXPECT_EQ(config.at("train").at("seed"), 5);
 }
 
-TEST_F(Run, ResumeGoesOnAfterASignalToTheSameBytes) {
-  const Words words = training("stopped") + Words{"--max-steps", "3000", "--json"};
-  const Outcome stopped = run_and_signal(words, SIGTERM, file("stopped/metrics.jsonl"));
-  EXPECT_EQ(stopped.status, 143) << stopped.err;
-  EXPECT_EQ(stopped.err, "seqvae: terminated\n");
-  EXPECT_EQ(stopped.json().at("stop"), "interrupted");
-  EXPECT_LT(stopped.json().at("step"), 3000);
-  const Outcome resumed = run(words + Words{"--resume"});
-  ASSERT_EQ(resumed.status, 0) << resumed.err;
-  ASSERT_EQ(run(training("whole") + Words{"--max-steps", "3000", "--quiet"}).status, 0);
-  for (const char* name : {"/last.safetensors", "/best.safetensors"}) {
-    EXPECT_EQ(io::read_file(file("stopped") + name), io::read_file(file("whole") + name)) << name;
-  }
-}
-
-TEST_F(Run, ResumeOfAFinishedRunChangesNothing) {
-  const std::string metrics = io::read_file(file("run/metrics.jsonl"));
-  const Outcome outcome = run(training("run") + Words{"--epochs", "3", "--json", "--resume"});
-  ASSERT_EQ(outcome.status, 0) << outcome.err;
-  EXPECT_EQ(io::read_file(file("run/metrics.jsonl")), metrics);  // seconds too
-  for (const char* key : {"step", "train", "valid"}) {
-    EXPECT_EQ(outcome.json().at(key), trained_.json().at(key)) << key;
-  }
-}
-
-TEST_F(Run, ResumeRefusesWhatContradictsTheRun) {
-  const Outcome outcome =
-      run(training("run") + Words{"--epochs", "3", "--resume", "--set", "configuration.z=4"});
-  EXPECT_EQ(outcome.status, 2);
-  EXPECT_EQ(outcome.err, "seqvae: --set: configuration.z: is 4, the run to resume has 3 (" +
-                             file("run/config.json") + ")\n");
-  const Outcome there = run(training("run") + Words{"--epochs", "3"});
-  EXPECT_EQ(there.status, 2);
-  EXPECT_THAT(there.err, HasSubstr("config.json: a run is here already; --resume goes on with it"));
-}
-
-TEST_F(Run, TimeLimitCheckpointsAndEnds) {
-  const Outcome outcome = run(training("limited") +
-                              Words{"--max-steps", "1000000000", "--time-limit", "0.2s", "--json"});
-  EXPECT_EQ(outcome.status, 0) << outcome.err;
-  EXPECT_EQ(outcome.json().at("stop"), "time_limit");
-  EXPECT_TRUE(std::filesystem::exists(file("limited/last.safetensors")));
-}
-
 TEST_F(Run, ReadsGapsThatItWasNotTrainedWithAndSaysSo) {
   io::NamedArrays arrays = io::read_npz(file("d.npz"));
   std::vector<double> values = arrays.at("test_values").to_double();
   values[5] = values[8] = std::nan("");
   arrays.at("test_values") = io::Array::of(arrays.at("test_values").shape, values);
   io::write_npz(file("gaps.npz"), arrays);
-  const Outcome loud = run({"evaluate", file("run"), "--data", file("gaps.npz"), "--json"});
+  const Outcome loud =
+      run({"evaluate", file("run"), "--data", file("gaps.npz"), "--device", "cpu", "--json"});
   ASSERT_EQ(loud.status, 0) << loud.err;
   EXPECT_THAT(loud.err, HasSubstr("seqvae: note: " + file("gaps.npz") +
                                   ": has gaps, and the model was trained on complete data"));
