@@ -148,6 +148,7 @@ class SequenceBackward {
       const Real grad = at_.grad_e[j];
       if (g.y) g.y[row][component] += grad;
       if (g.observation_offset) place(g.observation_offset, t, a_.model.m)[component] -= grad;
+#pragma unroll 1
       for (std::int64_t p = 0; g.D && p < U; ++p) {
         Real& entry = place(g.D, t, a_.model.m * U)[component * U + p];
         entry = multiply_add(-grad, a_.data.u[row][p], entry);
@@ -176,6 +177,7 @@ class SequenceBackward {
       for (int r = 0; r < n; ++r) Q[r * n + i] += at_.Lambda[r * S + i];
     }
     if (g.state_offset && i < n) place(g.state_offset, t, n)[i] += lambda_;
+#pragma unroll 1
     for (std::int64_t p = 0; g.B && i < n && p < U; ++p) {
       Real& entry = place(g.B, t, n * U)[i * U + p];
       entry = multiply_add(lambda_, a_.data.u[row_of(layout, t, b_)][p], entry);
@@ -206,6 +208,7 @@ class SequenceBackward {
     const int count = replay_.count(), lane = lanes_.lane();
     const int row = static_cast<int>(a_.model.m | 1);
     Real *M = at_.M, *W = at_.W;
+#pragma unroll 1
     for (int i = 0; i < count; ++i) {
       const Real of_mean = lanes_.sum(replay_.k(i)[lane] * lambda_);
       if (lane == 0) at_.of_mean[i] = of_mean;
@@ -216,6 +219,7 @@ class SequenceBackward {
       vector[lane] = dot<Real, N>(at_.Lambda + lane * S, replay_.k(i));
       lanes_.sync();
       const Real ratio = replay_.v(i) / replay_.f(i);
+#pragma unroll 1
       for (int j = lane; j <= i; j += N) {
         const Real other = replay_.v(j) / replay_.f(j);
         Real value = dot<Real, N>(replay_.k(j), vector) -
@@ -227,12 +231,16 @@ class SequenceBackward {
       lanes_.sync();
     }
     // W = L U, a column a lane at a time.
+#pragma unroll 1
     for (int j = lane; j < count; j += N) {
+#pragma unroll 1
       for (int i = j + 1; i < count; ++i) {
         W[i * row + j] = dot<Real, N>(replay_.c(i), replay_.k(j));
       }
+#pragma unroll 1
       for (int i = count - 1; i > j; --i) {
         Real sum = W[i * row + j] + observation.L(i, j);
+#pragma unroll 1
         for (int p = j + 1; p < i; ++p)
           sum = multiply_add(observation.L(i, p), W[p * row + j], sum);
         W[i * row + j] = sum;
@@ -240,12 +248,15 @@ class SequenceBackward {
     }
     lanes_.sync();
     // M = W^-T M, then M = (W^-T M^T)^T: a column a lane, then a row.
+#pragma unroll 1
     for (int j = lane; j < count; j += N) solve(count, row, M + j, row, W);
     lanes_.sync();
+#pragma unroll 1
     for (int j = lane; j < count; j += N) solve(count, row, M + j * row, 1, W);
     lanes_.sync();
     Real* R = place(a_.grad.R, t, a_.model.m * a_.model.m);
     for (int i = 0; i < count; ++i) {
+#pragma unroll 1
       for (int j = 0; j < count; ++j) {
         if (observation.index(j) % N != lane) continue;
         R[observation.index(i) * a_.model.m + observation.index(j)] += M[i * row + j];
@@ -255,8 +266,10 @@ class SequenceBackward {
   /// x = W^-T x of x[count], `apart` elements from one to the next.
   __device__ __forceinline__ static void solve(int count, int row, Real* x, int apart,
                                                const Real* W) {
+#pragma unroll 1
     for (int i = count - 1; i > 0; --i) {
       const Real value = x[i * apart];
+#pragma unroll 1
       for (int j = 0; j < i; ++j) {
         x[j * apart] = multiply_add(-W[i * row + j], value, x[j * apart]);
       }

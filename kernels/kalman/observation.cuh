@@ -1,6 +1,7 @@
 // The observed components of a step, made independent: y = C z + r, R = L diag(h) L^T, so that
 // c = L^-1 C and e = L^-1 (y - d - D u) have noise h. What hangs on C, R and the mask alone is kept
-// from step to step while these stay.
+// from step to step while these stay. Loops over a few components are not unrolled: the code of a
+// step is long, and is fetched.
 #pragma once
 #include "kernels/kalman/memory.hpp"
 #include "kernels/kalman/rows.cuh"
@@ -46,6 +47,7 @@ class Observation {
     if (at_.L == nullptr) return;
     for (int i = count_ - 1; i > 0; --i) {
       const Real value = x[i * kRow<Real, N> + lanes_.lane()];
+#pragma unroll 1
       for (int j = 0; j < i; ++j) {
         Real& entry = x[j * kRow<Real, N> + lanes_.lane()];
         entry = multiply_add(-L(i, j), value, entry);
@@ -56,6 +58,7 @@ class Observation {
   __device__ __forceinline__ void decorrelate_transposed_vector(Real* x) const {
     if (at_.L == nullptr) return;
     for (int i = count_ - 1; i > 0; --i) {
+#pragma unroll 1
       for (int j = lanes_.lane(); j < i; j += N) x[j] = multiply_add(-L(i, j), x[i], x[j]);
       lanes_.sync();
     }
@@ -65,6 +68,7 @@ class Observation {
   /// Whether it is another mask than the one read last.
   __device__ __forceinline__ bool read_mask(std::int64_t row) {
     bool differs = C_ == nullptr;
+#pragma unroll 1
     for (std::int64_t j = lanes_.lane(); j < model_.m; j += N) {
       const std::int32_t seen = data_.mask[row][j] != 0;
       if (C_ != nullptr) differs = differs || seen != at_.seen[j];
@@ -75,6 +79,7 @@ class Observation {
   __device__ __forceinline__ void number() {
     lanes_.sync();
     count_ = 0;
+#pragma unroll 1
     for (int j = 0; j < model_.m; ++j) {
       if (data_.mask && at_.seen[j] == 0) continue;
       if (count_ % N == lanes_.lane()) at_.index[count_] = j;
@@ -93,6 +98,7 @@ class Observation {
   }
   __device__ __forceinline__ bool diagonalize() {
     for (int i = 0; i < count_; ++i) {
+#pragma unroll 1
       for (int j = lanes_.lane(); j <= i; j += N) {
         at_.L[i * at_.L_row + j] = R_[at_.index[i] * model_.m + at_.index[j]];
       }
@@ -105,6 +111,7 @@ class Observation {
     const int column = lanes_.lane();
     for (int i = 0; i < count_; ++i) {
       Real value = column < model_.n ? C_[at_.index[i] * model_.n + column] : Real(0);
+#pragma unroll 1
       for (int j = 0; at_.L != nullptr && j < i; ++j) {
         value = multiply_add(-L(i, j), at_.c[j * kRow<Real, N> + column], value);
       }
@@ -113,6 +120,7 @@ class Observation {
   }
   __device__ __forceinline__ void read_values(std::int64_t t, std::int64_t b) {
     const Real* y = data_.y[row_of(data_.layout, t, b)];
+#pragma unroll 1
     for (int i = lanes_.lane(); i < count_; i += N) {
       const int j = at_.index[i];
       at_.e[i] = y[j] - inputs_of(j, model_.U, data_.layout, model_.D, model_.observation_offset,
@@ -120,6 +128,7 @@ class Observation {
     }
     lanes_.sync();
     for (int j = 0; at_.L != nullptr && j + 1 < count_; ++j) {
+#pragma unroll 1
       for (int i = j + 1 + lanes_.lane(); i < count_; i += N) {
         at_.e[i] = multiply_add(-L(i, j), at_.e[j], at_.e[i]);
       }

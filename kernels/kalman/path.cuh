@@ -48,7 +48,9 @@ class NoiseFactor {
     source_ = S;
     lanes_.sync();
     bool sound = true;
+#pragma unroll 1
     for (int i = lanes_.lane(); i < k_; i += N) {
+#pragma unroll 1
       for (int j = 0; j <= i; ++j) {
         at_.L[i * at_.row + j] = !diagonal ? S[i * k_ + j] : i == j ? S[i] : Real(0);
       }
@@ -58,6 +60,7 @@ class NoiseFactor {
     sound_ =
         diagonal ? !lanes_.any(!sound) : factorize_semidefinite(lanes_, k_, at_.row, at_.L, at_.h);
     lanes_.sync();
+#pragma unroll 1
     for (int i = lanes_.lane(); sound_ && i < k_; i += N) at_.h[i] = root(at_.h[i]);
     lanes_.sync();
     return sound_;
@@ -65,6 +68,7 @@ class NoiseFactor {
   /// Draws components first .. first + k of the row. Everybody's after it.
   __device__ __forceinline__ void draw(const RowNoise& noise, std::int64_t first) {
     lanes_.sync();
+#pragma unroll 1
     for (int i = lanes_.lane(); i < k_; i += N) {
       at_.draws[i] = at_.h[i] == 0 ? Real(0) : at_.h[i] * static_cast<Real>(noise(first + i));
     }

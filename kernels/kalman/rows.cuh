@@ -49,6 +49,7 @@ __device__ __forceinline__ Real inputs_of(std::int64_t i, std::int64_t U, const 
   Real sum = offset ? at(offset, layout, t, b)[i] : Real(0);
   if (!M || U == 0) return sum;
   const Real *row = at(M, layout, t, b) + i * U, *of = u[row_of(layout, t, b)];
+#pragma unroll 1
   for (std::int64_t j = 0; j < U; ++j) sum = multiply_add(row[j], of[j], sum);
   return sum;
 }
@@ -70,6 +71,7 @@ template <class Real, int N>
 __device__ __forceinline__ void fill(const Lanes<Real, N>& lanes, const Rows<Real>& out,
                                      std::int64_t row, std::int64_t count, Real value) {
   if (!out) return;
+#pragma unroll 1
   for (std::int64_t i = lanes.lane(); i < count; i += N) out[row][i] = value;
 }
 
