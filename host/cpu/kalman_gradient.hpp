@@ -22,6 +22,44 @@
 
 namespace seqvae::cpu::kalman {
 
+/// Zeros in all that the layout's rows share.
+template <class Real>
+void clear(const StepArray<Real>& array, std::int64_t entries, const RowLayout& layout) {
+  if (!array) return;
+  const std::int64_t steps = array.step != 0 ? layout.T : 1;
+  const std::int64_t sequences = array.sequence != 0 ? layout.B : 1;
+  if (layout.offsets != nullptr && array.step != 0 && array.sequence != 0) {
+    for (std::int64_t r = 0; r < layout.rows(); ++r) {
+      std::fill_n(array.data + r * array.sequence, entries, Real(0));
+    }
+    return;
+  }
+  for (std::int64_t t = 0; t < steps; ++t) {
+    for (std::int64_t b = 0; b < sequences; ++b) {
+      std::fill_n(at(array, layout, t, b), entries, Real(0));
+    }
+  }
+}
+
+/// Zeros where gradients go.
+template <class Real>
+void clear(const KalmanBackwardArgs<Real>& a) {
+  const RowLayout& layout = a.data.layout;
+  const std::int64_t n = a.model.n, m = a.model.m, U = a.model.U;
+  const KalmanGradient<Real>& g = a.grad;
+  clear(g.A, n * n, layout);
+  clear(g.B, n * U, layout);
+  clear(g.state_offset, n, layout);
+  clear(g.Q, n * n, layout);
+  clear(g.C, m * n, layout);
+  clear(g.D, m * U, layout);
+  clear(g.observation_offset, m, layout);
+  clear(g.R, a.model.diagonal_R ? m : m * m, layout);
+  clear(StepArray<Real>(g.m0.data, 0, g.m0.sequence), n, layout);
+  clear(StepArray<Real>(g.P0.data, 0, g.P0.sequence), n * n, layout);
+  for (std::int64_t r = 0; g.y && r < layout.rows(); ++r) std::fill_n(g.y[r], m, Real(0));
+}
+
 /// Over steps with settled covariances, z the smoothed means and u = -d log p / d y:
 ///
 ///     A_ = sum r_t z_{t-1}^T - N A P,   Q_ = sum (r_t r_t^T - N) / 2,

@@ -68,6 +68,19 @@ class Reverse {
     for (std::size_t i = 0; i < count_; ++i) active_[i] = depends[i] && reaches[i];
   }
 
+  /// [y | model] of a linear-Gaussian op, whose inputs begin with y, mask, model.
+  void scatter_model(Op op, const Node& node, const std::vector<NodeId>& inputs) {
+    std::vector<NodeId> differentiable = {inputs[0]};
+    differentiable.insert(differentiable.end(), inputs.begin() + 2,
+                          inputs.begin() + 2 + kModelInputs);
+    std::vector<std::int64_t> widths;
+    std::int64_t D = 0;
+    for (NodeId input : differentiable) {
+      widths.push_back(input == kNoNode ? 0 : g_[input].D);
+      D += widths.back();
+    }
+    scatter(unary(op, node, inputs, D), differentiable, widths);
+  }
   void add(NodeId id, NodeId gradient) {
     if (id == kNoNode || !at(active_, id)) return;
     gradient = reduce_to(g_, gradient, g_[id].kind);
@@ -271,20 +284,16 @@ class Reverse {
         std::vector<NodeId> inputs = in;
         inputs.push_back(id);
         inputs.push_back(add_slice(g_, all_rows(grad, node.kind), 0, 1));  // nothing reads the rest
-        std::vector<NodeId> differentiable = in;
-        differentiable.erase(differentiable.begin() + 1);  // not the mask
-        std::vector<std::int64_t> widths;
-        std::int64_t D = 0;
-        for (NodeId input : differentiable) {
-          widths.push_back(input == kNoNode ? 0 : g_[input].D);
-          D += widths.back();
-        }
-        scatter(unary(Op::kalman_filter_backward, node, inputs, D), differentiable, widths);
+        scatter_model(Op::kalman_filter_backward, node, inputs);
         break;
       }
-      case Op::kalman_sample:
-        throw InvalidArgument("graph: no gradient passes through " + node.name +
-                              ", states drawn given the data");
+      case Op::kalman_sample: {  // of z; what is drawn of y given z is an output
+        const std::int64_t n = g_[in[2 + kModelStart]].D;
+        std::vector<NodeId> inputs = in;
+        inputs.push_back(add_slice(g_, all_rows(grad, node.kind), 0, n));
+        scatter_model(Op::kalman_sample_backward, node, inputs);
+        break;
+      }
       case Op::matrix_product: {
         const auto& [n, k, m, ta, tb] = node.shape;
         if (at(active_, in[0])) {

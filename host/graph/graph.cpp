@@ -103,6 +103,8 @@ const char* to_string(Op op) {
       return "kalman_filter_backward";
     case Op::kalman_sample:
       return "kalman_sample";
+    case Op::kalman_sample_backward:
+      return "kalman_sample_backward";
     case Op::kalman_step:
       return "kalman_step";
     case Op::matrix_product:

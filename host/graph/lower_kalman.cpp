@@ -13,8 +13,6 @@
 namespace seqvae {
 namespace {
 
-constexpr std::size_t kModelInputs = 8;  // A, b, Q, C, d, R, m0, P0: the order of their columns
-
 /// Hands out pieces of scratch; without memory it only counts.
 class Scratch {
  public:
@@ -42,7 +40,7 @@ class KalmanOp {
         scratch_(memory),
         first_(call.node().op == Op::kalman_step ? 1 : 2),
         K_(call.node().kind.particles ? call.shard.K : 1),
-        n_(call.width(first_ + 6)),
+        n_(call.width(first_ + kModelStart)),
         m_(call.width(first_ + 3) / n_) {}
 
   std::size_t run() {
@@ -55,6 +53,9 @@ class KalmanOp {
         break;
       case Op::kalman_sample:
         sample();
+        break;
+      case Op::kalman_sample_backward:
+        sample_backward();
         break;
       default:
         step();
@@ -164,25 +165,32 @@ class KalmanOp {
     seqvae::run(args, *c_.shard.queue);
   }
 
+  /// Columns [y | model] of the output, a row each.
+  KalmanGradient<Real> gradient() const {
+    KalmanGradient<Real> grad;
+    std::int64_t column = m_;
+    grad.y = c_.out(0);
+    const auto next = [&](std::size_t input, bool once) {
+      StepArray<Real> array;
+      const Rows<Real> rows = c_.out(column);
+      if (c_.in(first_ + input)) array = {rows.data, once ? 0 : rows.stride, rows.stride};
+      column += c_.width(first_ + input);
+      return array;
+    };
+    grad.A = next(0, false), grad.state_offset = next(1, false);
+    grad.Q = next(2, false), grad.C = next(3, false);
+    grad.observation_offset = next(4, false), grad.R = next(5, false);
+    grad.m0 = next(6, true), grad.P0 = next(7, true);
+    return grad;
+  }
+
   void backward() {
     constexpr std::size_t kFilter = 2 + kModelInputs;
     KalmanBackwardArgs<Real> args;
     args.model = model(), args.data = data(), args.filtered = filtered(kFilter);
     args.grad_log_likelihood = c_.in(kFilter + 1);
     args.accumulate = true;
-    std::int64_t column = m_;
-    args.grad.y = c_.out(0);
-    const auto next = [&](std::size_t input, bool once) {
-      StepArray<Real> grad;
-      const Rows<Real> rows = c_.out(column);
-      if (c_.in(first_ + input)) grad = {rows.data, once ? 0 : rows.stride, rows.stride};
-      column += c_.width(first_ + input);
-      return grad;
-    };
-    args.grad.A = next(0, false), args.grad.state_offset = next(1, false);
-    args.grad.Q = next(2, false), args.grad.C = next(3, false);
-    args.grad.observation_offset = next(4, false), args.grad.R = next(5, false);
-    args.grad.m0 = next(6, true), args.grad.P0 = next(7, true);
+    args.grad = gradient();
     with_workspace(args);
     if (scratch_.counting()) return;
     if (on_cpu() && !sound(kFilter)) return fill(std::numeric_limits<Real>::quiet_NaN());
@@ -217,6 +225,21 @@ class KalmanOp {
       cpu::kalman_simulate(emit);
       op.moments_of_y(emit.model, at.out(0), at.out(n_ + m_), at.out(n_ + 2 * m_));
     }
+  }
+
+  void sample_backward() {
+    constexpr std::size_t kFilter = 2 + kModelInputs;
+    KalmanSampleBackwardArgs<Real> args;
+    args.model = model(), args.data = data();
+    args.noise = noise(args.data.layout, c_.node().site), args.S = 1;
+    args.grad_z = c_.in(kFilter + 1), args.grad = gradient(), args.accumulate = true;
+    args.workspace_bytes = kalman_workspace_bytes(args);
+    args.workspace =
+        scratch_.template take<std::byte>(static_cast<std::int64_t>(args.workspace_bytes));
+    if (scratch_.counting()) return;
+    if (!sound(kFilter)) return fill(std::numeric_limits<Real>::quiet_NaN());
+    clear();  // a prior's gradient stands in the rows of first steps
+    cpu::kalman_sample_backward(args);
   }
 
   void step() {
@@ -293,7 +316,9 @@ void run_kalman(const Call<Real>& call) {
   KalmanOp<Real>(call, call.instruction.scratch).run();
 }
 
-bool is_kalman_draw(Op op) { return op == Op::kalman_sample || op == Op::kalman_step; }
+bool is_kalman_draw(Op op) {
+  return op == Op::kalman_sample || op == Op::kalman_sample_backward || op == Op::kalman_step;
+}
 bool is_kalman(Op op) {
   return op == Op::kalman_filter || op == Op::kalman_filter_backward || is_kalman_draw(op);
 }

@@ -391,6 +391,7 @@ void dispatch(const Call<Real>& c) {
     case Op::kalman_filter:
     case Op::kalman_filter_backward:
     case Op::kalman_sample:
+    case Op::kalman_sample_backward:
     case Op::kalman_step:
       run_kalman(c);
       break;

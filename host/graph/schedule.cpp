@@ -85,6 +85,7 @@ bool takes_whole_sequence(Op op) {
     case Op::kalman_filter:
     case Op::kalman_filter_backward:
     case Op::kalman_sample:
+    case Op::kalman_sample_backward:
       return true;
     default:
       return false;

@@ -173,6 +173,24 @@ void check_call(const KalmanSmootherArgs<Real>& a, std::size_t needed) {
   require_workspace(a, needed, where);
 }
 
+/// Where gradients go.
+template <class Args>
+void require_gradient(const Args& a, const char* where) {
+  const std::int64_t n = a.model.n, m = a.model.m, U = a.model.U;
+  const auto& g = a.grad;
+  require_array(g.A, false, n * n, where, "grad.A");
+  require_array(g.B, false, n * U, where, "grad.B");
+  require_array(g.state_offset, false, n, where, "grad.state_offset");
+  require_array(g.Q, false, n * n, where, "grad.Q");
+  require_array(g.C, false, m * n, where, "grad.C");
+  require_array(g.D, false, m * U, where, "grad.D");
+  require_array(g.observation_offset, false, m, where, "grad.observation_offset");
+  require_array(g.R, false, a.model.diagonal_R ? m : m * m, where, "grad.R");
+  require_array(g.m0, false, n, where, "grad.m0");
+  require_array(g.P0, false, n * n, where, "grad.P0");
+  require_optional_output(g.y, most_rows(a.data.layout), m, where, "grad.y");
+}
+
 template <class Real>
 void check_call(const KalmanBackwardArgs<Real>& a, std::size_t needed) {
   const char* where = "kalman_backward";
@@ -189,19 +207,7 @@ void check_call(const KalmanBackwardArgs<Real>& a, std::size_t needed) {
     throw InvalidArgument(std::string(where) +
                           ": a gradient of moments is given, must not be with diffuse");
   }
-  const std::int64_t n = a.model.n, m = a.model.m, U = a.model.U;
-  const KalmanGradient<Real>& g = a.grad;
-  require_array(g.A, false, n * n, where, "grad.A");
-  require_array(g.B, false, n * U, where, "grad.B");
-  require_array(g.state_offset, false, n, where, "grad.state_offset");
-  require_array(g.Q, false, n * n, where, "grad.Q");
-  require_array(g.C, false, m * n, where, "grad.C");
-  require_array(g.D, false, m * U, where, "grad.D");
-  require_array(g.observation_offset, false, m, where, "grad.observation_offset");
-  require_array(g.R, false, a.model.diagonal_R ? m : m * m, where, "grad.R");
-  require_array(g.m0, false, n, where, "grad.m0");
-  require_array(g.P0, false, n * n, where, "grad.P0");
-  require_optional_output(g.y, most_rows(a.data.layout), m, where, "grad.y");
+  require_gradient(a, where);
   require_workspace(a, needed, where);
 }
 
@@ -245,6 +251,19 @@ void check_call(const KalmanSampleArgs<Real>& a, std::size_t needed) {
   require_workspace(a, needed, where);
 }
 
+template <class Real>
+void check_call(const KalmanSampleBackwardArgs<Real>& a, std::size_t needed) {
+  const char* where = "kalman_sample_backward";
+  require_data(a.model, a.data, where);
+  if (a.model.diffuse != nullptr) {
+    throw InvalidArgument(std::string(where) + ": model.diffuse is given, must be null");
+  }
+  require_noise(a.noise, a.model, a.data.layout, a.S, where);
+  require_input(a.grad_z, most_rows(a.data.layout) * a.S > 0, where, "grad_z");
+  require_gradient(a, where);
+  require_workspace(a, needed, where);
+}
+
 /// What the kernels are compiled for.
 template <class Real>
 void require_on_cuda(const KalmanModel<Real>& model, const RowLayout& layout, const char* where) {
@@ -284,6 +303,10 @@ template <class Real>
 void check(const KalmanSampleArgs<Real>& a) {
   check_call(a, kalman_workspace_bytes(a));
 }
+template <class Real>
+void check(const KalmanSampleBackwardArgs<Real>& a) {
+  check_call(a, kalman_workspace_bytes(a));
+}
 
 template void check(const KalmanFilterArgs<float>&);
 template void check(const KalmanFilterArgs<double>&);
@@ -297,6 +320,8 @@ template void check(const KalmanSimulateArgs<float>&);
 template void check(const KalmanSimulateArgs<double>&);
 template void check(const KalmanSampleArgs<float>&);
 template void check(const KalmanSampleArgs<double>&);
+template void check(const KalmanSampleBackwardArgs<float>&);
+template void check(const KalmanSampleBackwardArgs<double>&);
 
 namespace cuda {
 

@@ -113,7 +113,7 @@ TEST_P(CudaSmallScan, HasItsParity) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, CudaSmallScan, testing::ValuesIn(gradient_cases()),
+INSTANTIATE_TEST_SUITE_P(Every, CudaSmallScan, testing::ValuesIn(queued_cases()),
                          [](const auto& info) { return info.param.name; });
 
 class CudaModel : public testing::TestWithParam<NamedConfiguration> {

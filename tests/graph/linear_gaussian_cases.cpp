@@ -38,25 +38,34 @@ StepMaker of_the_data(bool full_R) {
 }
 
 /// As a KVAE has it: a latent observation, whose transition is a mixture that hangs on the one
-/// before.
-StepFunction of_a_latent(ParameterTable& p) {
-  constexpr std::int64_t n = kStates, m = 1, K = 2;
-  const nn::Linear posterior(p, "posterior", kX, 2 * m), weights(p, "weights", kX, K),
-      out(p, "out", m, kX);
-  const std::int32_t A = p.add_vector("A", K * n * n, {}), C = p.add_vector("C", m * n, {}),
-                     Q = p.add_vector("Q", n, {}), R = p.add_vector("R", m, {}),
-                     start = p.add_vector("start", n, {});
-  return [=](Step& s) {
-    LinearGaussian model;
-    const Var share = activation(s, Activation::sigmoid, weights(s, s.previous("x")));
-    model.A = matrix_product(s, share, parameter(s, A), {1, K, n * n});
-    model.C = parameter(s, C), model.m0 = zeros(s, n);
-    model.Q = diagonal(s, positive(s, Q)), model.R = positive(s, R);
-    model.P0 = diagonal(s, positive(s, start));
-    const Gaussian q = gaussian_head(s, posterior(s, s.input("x")), ScaleMap::softplus_std);
-    const Var y = s.linear_gaussian("a", model, q).y;
-    s.observed("x", {.kind = Emission::Kind::gaussian, .density = {out(s, y), zeros(s, kX)}});
+/// before. The data come from it, or from the states drawn given all of it.
+StepMaker of_a_latent(bool by_states) {
+  return [=](ParameterTable& p) -> StepFunction {
+    constexpr std::int64_t n = kStates, m = 1, K = 2;
+    const nn::Linear posterior(p, "posterior", kX, 2 * m), weights(p, "weights", kX, K),
+        out(p, "out", by_states ? n : m, kX);
+    const std::int32_t A = p.add_vector("A", K * n * n, {}), C = p.add_vector("C", m * n, {}),
+                       Q = p.add_vector("Q", n, {}), R = p.add_vector("R", m, {}),
+                       start = p.add_vector("start", n, {});
+    return [=](Step& s) {
+      LinearGaussian model;
+      const Var share = activation(s, Activation::sigmoid, weights(s, s.previous("x")));
+      model.A = matrix_product(s, share, parameter(s, A), {1, K, n * n});
+      model.C = parameter(s, C), model.m0 = zeros(s, n);
+      model.Q = diagonal(s, positive(s, Q)), model.R = positive(s, R);
+      model.P0 = diagonal(s, positive(s, start));
+      const Gaussian q = gaussian_head(s, posterior(s, s.input("x")), ScaleMap::softplus_std);
+      const LinearGaussianDraw a = s.linear_gaussian("a", model, q);
+      s.observed("x", {.kind = Emission::Kind::gaussian,
+                       .density = {out(s, by_states ? a.z : a.y), zeros(s, kX)}});
+    };
   };
+}
+
+ScanOptions iwae() {
+  ScanOptions options;
+  options.trace.sampled_kl = true, options.bound = Bound::iwae;
+  return options;
 }
 
 /// Each layout of a product of small matrices, one of them shared.
@@ -79,8 +88,6 @@ StepMaker products(bool transpose_a, bool transpose_b) {
 std::vector<SmallScan> linear_gaussian_cases() {
   ScanOptions gaps;
   gaps.trace.missing = true;
-  ScanOptions sampled;
-  sampled.trace.sampled_kl = true, sampled.bound = Bound::iwae;
   ScanOptions weighted;
   weighted.weighted = true;
   return {small_step("linear_gaussian", of_the_data(false)),
@@ -89,12 +96,17 @@ std::vector<SmallScan> linear_gaussian_cases() {
           small_step("linear_gaussian_full_R_with_gaps", of_the_data(true), gaps),
           small_step("linear_gaussian_weighted", of_the_data(false), weighted),
           small_step("linear_gaussian_with_particles", of_the_data(false), {}, 3),
-          small_step("linear_gaussian_latent", of_a_latent),
-          small_step("linear_gaussian_latent_iwae", of_a_latent, sampled, 3),
+          small_step("linear_gaussian_latent", of_a_latent(false)),
+          small_step("linear_gaussian_latent_iwae", of_a_latent(false), iwae(), 3),
           small_step("matrix_product", products(false, false)),
           small_step("matrix_product_transposed_left", products(true, false)),
           small_step("matrix_product_transposed_right", products(false, true)),
           small_step("matrix_product_transposed_both", products(true, true))};
+}
+
+std::vector<SmallScan> drawn_state_cases() {
+  return {small_step("linear_gaussian_states", of_a_latent(true)),
+          small_step("linear_gaussian_states_iwae", of_a_latent(true), iwae(), 3)};
 }
 
 }  // namespace seqvae::test

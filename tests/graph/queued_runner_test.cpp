@@ -75,7 +75,7 @@ TEST_P(QueuedSmallScan, SaysWhatTheThreadsSay) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, QueuedSmallScan, testing::ValuesIn(gradient_cases()),
+INSTANTIATE_TEST_SUITE_P(Every, QueuedSmallScan, testing::ValuesIn(queued_cases()),
                          [](const auto& info) { return info.param.name; });
 
 TEST(QueuedLinearGaussian, DrawsOnThreadsAlone) {

@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 
 #include "tests/kernels/cuda_schedules.hpp"
-#include "tests/kernels/kalman_problem.hpp"
 #include "tests/support/device_array.hpp"
 #include "tests/support/errors.hpp"
+#include "tests/support/kalman_problem.hpp"
 
 namespace seqvae::test::kalman {
 

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "seqvae/core/error.hpp"
-#include "tests/kernels/kalman_problem.hpp"
+#include "tests/support/kalman_problem.hpp"
 
 namespace seqvae::test {
 namespace {

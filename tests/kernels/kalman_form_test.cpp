@@ -5,7 +5,7 @@
 #include <cstdio>
 
 #include "seqvae/core/error.hpp"
-#include "tests/kernels/kalman_problem.hpp"
+#include "tests/support/kalman_problem.hpp"
 
 namespace seqvae::test {
 namespace {

@@ -6,8 +6,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "tests/kernels/kalman_problem.hpp"
 #include "tests/support/files.hpp"
+#include "tests/support/kalman_problem.hpp"
 
 namespace seqvae::test {
 namespace {

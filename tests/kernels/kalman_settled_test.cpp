@@ -6,7 +6,7 @@
 #include <string>
 
 #include "seqvae/core/error.hpp"
-#include "tests/kernels/kalman_problem.hpp"
+#include "tests/support/kalman_problem.hpp"
 
 namespace seqvae::test {
 namespace {

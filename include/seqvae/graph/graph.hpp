@@ -41,6 +41,10 @@ struct RowKind {
 RowKind join(RowKind a, RowKind b);
 std::string to_string(RowKind kind);
 
+/// Inputs that a linear-Gaussian model is: A, b (optional), Q, C, d (optional), R, m0, P0; and
+/// which of them is m0.
+inline constexpr std::size_t kModelInputs = 8, kModelStart = 6;
+
 enum class Op : std::uint8_t {
   // Leaves.
   input,           ///< data bound by name at run time
@@ -87,14 +91,15 @@ enum class Op : std::uint8_t {
   one_hot_sample,           ///< inputs: p, to which its gradient goes straight through
   categorical_kl,           ///< [1]; inputs: logits_q, logits_p
   categorical_kl_backward,  ///< [grad_logits_q | grad_logits_p]; inputs: those, grad
-  // Linear-Gaussian models. inputs a model: A, b (optional), Q, C, d (optional), R, m0, P0.
+  // Linear-Gaussian models; their inputs are kModelInputs.
   kalman_filter,           ///< [log p(y_t | y before) | m | P]; inputs: y, mask (optional), a model
   kalman_filter_backward,  ///< [grad of each input but the mask]; inputs: those, kalman_filter,
                            ///<   grad of its first column
   kalman_sample,  ///< [z | y | E y | log Var y], z given all y, y given z; inputs: those of
                   ///<   kalman_filter, kalman_filter
-  kalman_step,    ///< [1 | z | y | E y | log Var y] drawn; inputs: the step before's [1 | z] (zeros
-                  ///<   where there is none), a model
+  kalman_sample_backward,  ///< as kalman_filter_backward; inputs: those of kalman_sample, grad of z
+  kalman_step,  ///< [1 | z | y | E y | log Var y] drawn; inputs: the step before's [1 | z] (zeros
+                ///<   where there is none), a model
   // Small matrices, one a row.
   matrix_product,   ///< op(a) op(b) of matrices; inputs: a, b
   diagonal_matrix,  ///< [n^2] with the n columns of x on its diagonal

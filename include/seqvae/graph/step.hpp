@@ -112,7 +112,8 @@ class Step {
   Var global(const std::string& name, const Gaussian& prior, const Gaussian& posterior);
   /// A latent y that is a linear-Gaussian model's observation: drawn from its posterior, its KL
   /// being log q(y_t | .) - log p(y_t | y_1 .. y_{t-1}) with the states integrated out exactly, the
-  /// first term its expectation unless the KL is sampled.
+  /// first term its expectation unless the KL is sampled. The states are drawn given all of y;
+  /// gradients pass through both.
   LinearGaussianDraw linear_gaussian(const std::string& name, const LinearGaussian& model,
                                      const Gaussian& posterior);
   /// The data "x" as the observation: its evidence is the likelihood.

@@ -264,6 +264,22 @@ struct KalmanSampleArgs {
   std::size_t workspace_bytes = 0;
 };
 
+/// Reverse mode of kalman_sample, the noise held: the gradient of <grad_z, z>, summed over draws.
+/// By Q, R and P0 it goes through their roots: what has no noise is taken to stay without. Each
+/// draw costs a filter and a gradient of smoothed means. Not with diffuse states; on the CPU alone.
+template <class Real>
+struct KalmanSampleBackwardArgs {
+  KalmanModel<Real> model;
+  KalmanData<Real> data;
+  KalmanNoise noise;        ///< that of the draws
+  std::int64_t S = 0;       ///< draws; >= 0
+  Rows<const Real> grad_z;  ///< [S][rows][n] as rows s * rows + r; padding is not read
+  KalmanGradient<Real> grad;
+  bool accumulate = false;  ///< add to what stands in grad; else overwrite
+  void* workspace = nullptr;
+  std::size_t workspace_bytes = 0;
+};
+
 /// The chunk that is fastest for T steps of B sequences on so many threads; T where that is one
 /// step after the other. Chunks cost about three times the work: they pay where threads would have
 /// nothing to do.
@@ -282,6 +298,8 @@ template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanSimulateArgs<Real>& args);
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanSampleArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSampleBackwardArgs<Real>& args);
 
 /// \throws InvalidArgument naming argument, value and rule. The twins call it first.
 template <class Real>
@@ -296,6 +314,8 @@ template <class Real>
 void check(const KalmanSimulateArgs<Real>& args);
 template <class Real>
 void check(const KalmanSampleArgs<Real>& args);
+template <class Real>
+void check(const KalmanSampleBackwardArgs<Real>& args);
 
 /// n and m up to 64; no diffuse states, no pool; lengths, offsets and all arrays on the device.
 /// With chunk 0 the length of a chunk hangs on n, T and B. A workspace of its own size.
@@ -355,6 +375,8 @@ template <class Real>
 void kalman_simulate(const KalmanSimulateArgs<Real>& args);
 template <class Real>
 void kalman_sample(const KalmanSampleArgs<Real>& args);
+template <class Real>
+void kalman_sample_backward(const KalmanSampleBackwardArgs<Real>& args);
 }  // namespace cpu
 
 }  // namespace seqvae
