@@ -141,8 +141,8 @@ TEST_F(Run, ForecastFromNothingIsGeneration) {
                                               "--seed", "4", "--out", file("f0.npz")})
                 .status,
             0);
-  ASSERT_EQ(run({"generate", file("run"), "--steps", "6", "--count", "8", "--seed", "4", "--out",
-                 file("g0.npz"), "--quiet"})
+  ASSERT_EQ(run({"generate", file("run"), "--device", "cpu", "--steps", "6", "--count", "8",
+                 "--seed", "4", "--out", file("g0.npz"), "--quiet"})
                 .status,
             0);
   EXPECT_EQ(io::read_npz(file("f0.npz")).at("samples").to_double(),
@@ -150,8 +150,8 @@ TEST_F(Run, ForecastFromNothingIsGeneration) {
 }
 
 TEST_F(Run, GenerateWritesADataSet) {
-  ASSERT_EQ(run({"generate", file("run"), "--steps", "6", "--count", "3", "--out", file("g.npz"),
-                 "--quiet"})
+  ASSERT_EQ(run({"generate", file("run"), "--device", "cpu", "--steps", "6", "--count", "3",
+                 "--out", file("g.npz"), "--quiet"})
                 .status,
             0);
   const Outcome read = run({"data", "describe", file("g.npz"), "--json"});
