@@ -10,7 +10,7 @@
 #include "seqvae/graph/executor.hpp"
 #include "seqvae/io/safetensors.hpp"
 #include "seqvae/kernels/optimizer.hpp"
-#include "seqvae/models/model.hpp"
+#include "seqvae/models/registry.hpp"
 #include "tests/graph/new_shapes.hpp"
 
 namespace seqvae::bench {

@@ -2,6 +2,7 @@
 find_package(CLI11 REQUIRED)
 file(GLOB SEQVAE_PROGRAM_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/host/app/*.cpp)
 add_library(seqvae_app OBJECT ${SEQVAE_PROGRAM_SOURCES})
+set_target_properties(seqvae_app PROPERTIES UNITY_BUILD ${SEQVAE_UNITY})
 target_compile_definitions(seqvae_app PRIVATE SEQVAE_VERSION="${PROJECT_VERSION}")
 target_link_libraries(seqvae_app PUBLIC seqvae seqvae_settings CLI11::CLI11)
 add_executable(seqvae_program)

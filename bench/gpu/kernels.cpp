@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <list>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 

@@ -23,7 +23,7 @@
 #include "seqvae/core/error.hpp"
 #include "seqvae/kernels/optimizer.hpp"
 #include "seqvae/kernels/run.hpp"
-#include "seqvae/models/model.hpp"
+#include "seqvae/models/registry.hpp"
 
 namespace seqvae::bench {
 namespace {

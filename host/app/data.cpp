@@ -1,5 +1,6 @@
 // seqvae data describe | make | convert
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <memory>
 

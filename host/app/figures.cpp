@@ -1,6 +1,7 @@
 #include "host/app/figures.hpp"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +10,7 @@
 
 #include "host/app/gnuplot.hpp"
 #include "host/app/metrics.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae::app {
 namespace {
@@ -16,8 +18,6 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int64_t kMostPanels = 6;
 constexpr const char* kInk = "#222222";
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// Panels one above the other, `each` pixels high.
 Gnuplot panels(const std::filesystem::path& picture, std::int64_t count, int each) {

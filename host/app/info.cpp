@@ -12,7 +12,7 @@
 #include "seqvae/core/error.hpp"
 #include "seqvae/core/threads.hpp"
 #include "seqvae/graph/executor.hpp"
-#include "seqvae/models/model.hpp"
+#include "seqvae/models/registry.hpp"
 
 namespace seqvae::app {
 namespace {

@@ -1,6 +1,7 @@
 // The lines of a run's metrics.jsonl.
 #pragma once
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "seqvae/io/json.hpp"

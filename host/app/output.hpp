@@ -1,5 +1,7 @@
 // What a command says when it is done: one report, as JSON or as a table.
 #pragma once
+#include <nlohmann/json.hpp>
+
 #include "seqvae/io/json.hpp"
 
 namespace seqvae::app {

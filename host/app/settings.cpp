@@ -6,7 +6,7 @@
 
 #include "seqvae/core/error.hpp"
 #include "seqvae/models/lgssm_form.hpp"
-#include "seqvae/models/model.hpp"
+#include "seqvae/models/registry.hpp"
 #include "seqvae/train/trainer.hpp"
 
 namespace seqvae::app {

@@ -1,5 +1,6 @@
 // Settings of a run: a configuration file, --set and flags over a model's defaults.
 #pragma once
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 

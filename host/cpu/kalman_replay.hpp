@@ -7,8 +7,7 @@
 // with B B^T = Cov[delta | y], so that delta's part is F omega with omega ~ N(0, I). Then r depends
 // on omega as -N F omega at any step.
 #pragma once
-#include <Eigen/Dense>
-
+#include "host/cpu/kalman_solve.hpp"
 #include "host/cpu/kalman_step.hpp"
 
 namespace seqvae::cpu::kalman {
@@ -52,23 +51,9 @@ class Replay {
 
   /// From r and N after step t = last_diffuse(b), of the merged moments, to those given delta.
   void enter_diffuse(std::int64_t t, std::int64_t b, Real* r, Real* N) {
-    using Matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    using Vector = Eigen::Matrix<Real, Eigen::Dynamic, 1>;
-    const std::int64_t n = model_.n, row = row_of(data_.layout, t, b);
-    const Eigen::Map<const Matrix> X(filtered_.diffuse.factor[row], n, q_);
-    const Eigen::Map<const Matrix> G(filtered_.diffuse.spread[b], q_, q_);
-    const Eigen::Map<const Vector> delta(filtered_.diffuse.delta[b], q_);
-    const Eigen::Map<const Vector> r_map(r, n);
-    Eigen::Map<Matrix> N_map(N, n, n);
-    // The merged P is P + Y Y^T: with J the later observations' information, N = J (I + P J)^-1.
-    const Matrix Y = X * G;
-    const Matrix given =
-        (Matrix::Identity(n, n) - N_map * Y * Y.transpose()).partialPivLu().solve(N_map);
-    N_map = (given + given.transpose()) / 2;
-    const Eigen::LLT<Matrix> information(Matrix::Identity(q_, q_) + Y.transpose() * N_map * Y);
-    Eigen::Map<Vector>(center_, q_) = delta + G * (Y.transpose() * r_map);
-    Eigen::Map<Matrix>(root_, q_, q_) =
-        G * Matrix(information.matrixU().solve(Matrix::Identity(q_, q_)));
+    const std::int64_t row = row_of(data_.layout, t, b);
+    given_delta(model_.n, q_, filtered_.diffuse.factor[row], filtered_.diffuse.spread[b],
+                filtered_.diffuse.delta[b], r, N, center_, root_);
   }
 
   /// The filtered covariance of step t, delta integrated out.

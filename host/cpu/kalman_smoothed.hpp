@@ -15,9 +15,8 @@
 //     C_ = g r'_^T - K^T L_ + 2 F C N'_ + F K_^T P + 2 S_ C P - v_ m^T,
 //     P_ = sym(K_ F C) + C^T S_ C,   m_ = -C^T v_,   r_ = r'_ - K g_,   N_ = L N'_ L^T.
 #pragma once
-#include <Eigen/Dense>
-
 #include "host/cpu/kalman_replay.hpp"
+#include "host/cpu/kalman_solve.hpp"
 
 namespace seqvae::cpu::kalman {
 
@@ -41,11 +40,6 @@ void add_residual(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_
 
 template <class Real>
 class SmoothedGradient {
-  using Matrix = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  using Vector = Eigen::Matrix<Real, Eigen::Dynamic, 1>;
-  using Square = Eigen::Map<Matrix>;
-  using Column = Eigen::Map<Vector>;
-
  public:
   SmoothedGradient(const KalmanBackwardArgs<Real>& a, Arena& arena)
       : a_(a), n_(a.model.n), m_(a.model.m) {
@@ -71,14 +65,14 @@ class SmoothedGradient {
   void run(std::int64_t b, std::int64_t length, Replay<Real>& replay) {
     if (length == 0) return;
     go_back(b, length, replay);
-    column(r_grad_).setZero();
-    square(N_grad_).setZero();
+    std::fill_n(r_grad_, n_, Real(0));
+    std::fill_n(N_grad_, n_ * n_, Real(0));
     for (std::int64_t t = 0; t < length; ++t) {
       if (t > 0) {
         add_step(t, b, replay);
       } else {
-        column(of_predicted_mean_).setZero();
-        square(of_predicted_covariance_).setZero();
+        std::fill_n(of_predicted_mean_, n_, Real(0));
+        std::fill_n(of_predicted_covariance_, n_ * n_, Real(0));
       }
       add_moments(t, b, replay);
     }
@@ -96,14 +90,8 @@ class SmoothedGradient {
   }
 
  private:
-  Square square(Real* data) const { return {data, n_, n_}; }
-  Square square(const Real* data) const { return {const_cast<Real*>(data), n_, n_}; }
-  Column column(Real* data) const { return {data, n_}; }
-  Square wide(Real* data) const { return {data, seen_, n_}; }
-  Square seen(Real* data) const { return {data, seen_, seen_}; }
-  Column of_seen(Real* data) const { return {data, seen_}; }
-  Square A(std::int64_t t, std::int64_t b) const {
-    return square(at(a_.model.A, a_.data.layout, t, b));
+  const Real* A(std::int64_t t, std::int64_t b) const {
+    return at(a_.model.A, a_.data.layout, t, b);
   }
 
   /// C, F, K^T, L and v of step t.
@@ -122,119 +110,115 @@ class SmoothedGradient {
             a_.model.diagonal_R ? diagonal * R[j] : R[j * m_ + observation.index(k)];
       }
     }
-    square(L_).setIdentity();
+    std::fill_n(L_, n_ * n_, Real(0));
+    for (std::int64_t i = 0; i < n_; ++i) L_[i * n_ + i] = 1;
     if (seen_ == 0) return;
-    const Square P = square(replay.predicted().P);
     observation.read_residuals(t, b, v_);
-    of_seen(v_).noalias() -= wide(C_) * column(replay.predicted().m);
-    wide(CP_).noalias() = wide(C_) * P;
-    seen(S_).noalias() += wide(CP_) * wide(C_).transpose();
-    seen(F_).setIdentity();
-    Square S = seen(S_), F = seen(F_);
-    const Eigen::LLT<Eigen::Ref<Matrix>> root(S);
-    root.solveInPlace(F);
-    wide(gain_).noalias() = F * wide(CP_);
-    square(L_).noalias() -= wide(gain_).transpose() * wide(C_);
+    add_product_transposed(seen_, n_, 1, Real(-1), C_, replay.predicted().m, v_);
+    multiply(seen_, n_, n_, C_, replay.predicted().P, CP_);
+    add_product_transposed(seen_, n_, seen_, Real(1), CP_, C_, S_);
+    invert_positive(seen_, S_, F_);
+    multiply(seen_, seen_, n_, F_, CP_, gain_);
+    add_transposed_product(n_, seen_, n_, Real(-1), gain_, C_, L_);
   }
 
   /// g, r' and N' from r and N after the observation of the step that was read.
   void step_back(const Real* r, const Real* N) {
-    const Column after(const_cast<Real*>(r), n_);
-    column(r_before_) = after;
-    square(second_).noalias() = square(N) * square(L_);
-    square(N_before_).noalias() = square(L_).transpose() * square(second_);
+    std::copy_n(r, n_, r_before_);
+    multiply(n_, n_, n_, N, L_, second_);
+    transposed_multiply(n_, n_, n_, L_, second_, N_before_);
     if (seen_ == 0) return;
-    of_seen(g_).noalias() = seen(F_) * of_seen(v_);
-    of_seen(g_).noalias() -= wide(gain_) * after;
-    column(r_before_).noalias() += wide(C_).transpose() * of_seen(g_);
-    wide(wide_).noalias() = seen(F_) * wide(C_);
-    square(N_before_).noalias() += wide(C_).transpose() * wide(wide_);
+    multiply_vector(seen_, seen_, F_, v_, g_);
+    add_product_transposed(seen_, n_, 1, Real(-1), gain_, r, g_);
+    add_product(1, seen_, n_, Real(1), g_, C_, r_before_);
+    multiply(seen_, seen_, n_, F_, C_, wide_);
+    add_transposed_product(n_, seen_, n_, Real(1), C_, wide_, N_before_);
   }
 
   /// r and N after the observation of each step.
   void go_back(std::int64_t b, std::int64_t length, Replay<Real>& replay) {
     const std::int64_t last = length - 1, nn = n_ * n_;
-    column(r_ + last * n_).setZero();
-    square(N_ + last * nn).setZero();
+    std::fill_n(r_ + last * n_, n_, Real(0));
+    std::fill_n(N_ + last * nn, nn, Real(0));
     replay.forget();
     for (std::int64_t t = last; t > 0; --t) {
       read_step(t, b, replay);
       step_back(r_ + t * n_, N_ + t * nn);
-      const Square A = this->A(t, b);
-      column(r_ + (t - 1) * n_).noalias() = A.transpose() * column(r_before_);
-      square(second_).noalias() = square(N_before_) * A;
-      square(N_ + (t - 1) * nn).noalias() = A.transpose() * square(second_);
+      transposed_multiply_vector(n_, n_, A(t, b), r_before_, r_ + (t - 1) * n_);
+      multiply(n_, n_, n_, N_before_, A(t, b), second_);
+      transposed_multiply(n_, n_, n_, A(t, b), second_, N_ + (t - 1) * nn);
     }
     replay.forget();
   }
 
   /// From the gradients by r and N of step t - 1 to those by r and N of step t.
   void add_step(std::int64_t t, std::int64_t b, Replay<Real>& replay) {
-    const Square A = this->A(t, b);
-    const Column r = column(r_ + t * n_);
-    const Square N = square(N_ + t * n_ * n_);
+    const std::int64_t nn = n_ * n_;
+    const Real* A = this->A(t, b);
     read_step(t, b, replay);
-    step_back(r_ + t * n_, N_ + t * n_ * n_);
-    square(second_).noalias() = A * square(N_grad_);
+    step_back(r_ + t * n_, N_ + t * nn);
+    multiply(n_, n_, n_, A, N_grad_, second_);
     if (a_.grad.A) {
-      Square grad = square(at(a_.grad.A, a_.data.layout, t, b));
-      grad.noalias() += column(r_before_) * column(r_grad_).transpose();
-      grad.noalias() += Real(2) * square(N_before_) * square(second_);
+      Real* grad = at(a_.grad.A, a_.data.layout, t, b);
+      add_product(n_, 1, n_, Real(1), r_before_, r_grad_, grad);
+      add_product(n_, n_, n_, Real(2), N_before_, second_, grad);
     }
-    column(vector_).noalias() = A * column(r_grad_);
-    column(r_grad_) = column(vector_);
-    square(N_grad_).noalias() = square(second_) * A.transpose();
-    Column m_grad = column(of_predicted_mean_ + t * n_);
-    Square P_grad = square(of_predicted_covariance_ + t * n_ * n_);
-    m_grad.setZero();
-    P_grad.setZero();
-    if (seen_ > 0) add_observation(t, b, r, N, replay, m_grad, P_grad);
+    multiply_vector(n_, n_, A, r_grad_, vector_);
+    std::copy_n(vector_, n_, r_grad_);
+    std::fill_n(N_grad_, nn, Real(0));
+    add_product_transposed(n_, n_, n_, Real(1), second_, A, N_grad_);
+    std::fill_n(of_predicted_mean_ + t * n_, n_, Real(0));
+    std::fill_n(of_predicted_covariance_ + t * nn, nn, Real(0));
+    if (seen_ > 0) add_observation(t, b, replay);
   }
 
   /// The observation of step t: r_grad_ and N_grad_ from those by r' and N' to those by r and N.
-  void add_observation(std::int64_t t, std::int64_t b, const Column& r, const Square& N,
-                       Replay<Real>& replay, Column& m_grad, Square& P_grad) {
-    const Square C = wide(C_), CP = wide(CP_), F = seen(F_), gain = wide(gain_), L = square(L_);
-    Square gain_grad = wide(gain_grad_), C_grad = wide(C_grad_), w = wide(wide_);
-    Square F_grad = seen(F_grad_), S_grad = seen(S_grad_), product = seen(S_);
-    Column g_grad = of_seen(g_grad_), v_grad = of_seen(v_grad_);
-    g_grad.noalias() = C * column(r_grad_);
-    v_grad.noalias() = F * g_grad;
-    square(second_).noalias() = L * square(N_grad_);
-    square(L_grad_).noalias() = Real(2) * N * square(second_);
-    gain_grad.noalias() = -g_grad * r.transpose();
-    gain_grad.noalias() -= C * square(L_grad_).transpose();
-    w.noalias() = C * square(N_grad_);
-    F_grad.noalias() = w * C.transpose();
-    product.noalias() = CP * gain_grad.transpose();
-    product.noalias() += g_grad * of_seen(v_).transpose();
-    F_grad += (product + product.transpose()) / 2;
-    C_grad.noalias() = of_seen(g_) * column(r_grad_).transpose();
-    C_grad.noalias() += Real(2) * F * w;
-    C_grad.noalias() -= gain * square(L_grad_);
-    w.noalias() = F * gain_grad;  // F K_^T
-    C_grad.noalias() += w * square(replay.predicted().P);
-    square(square_).noalias() = w.transpose() * C;
-    P_grad = (square(square_) + square(square_).transpose()) / 2;
-    product.noalias() = F * F_grad;
-    S_grad.noalias() = -product * F;
-    C_grad.noalias() += Real(2) * S_grad * CP;
-    C_grad.noalias() -= v_grad * column(replay.predicted().m).transpose();
-    w.noalias() = S_grad * C;
-    P_grad.noalias() += C.transpose() * w;
-    m_grad.noalias() = -C.transpose() * v_grad;
-    column(r_grad_).noalias() -= gain.transpose() * g_grad;
-    square(N_grad_).noalias() = square(second_) * L.transpose();
+  void add_observation(std::int64_t t, std::int64_t b, Replay<Real>& replay) {
+    const std::int64_t n = n_, s = seen_, nn = n * n;
+    const Real *r = r_ + t * n, *N = N_ + t * nn, *P = replay.predicted().P;
+    Real *m_grad = of_predicted_mean_ + t * n, *P_grad = of_predicted_covariance_ + t * nn;
+    Real *w = wide_, *product = S_;
+    for (Real* sum : {gain_grad_, C_grad_}) std::fill_n(sum, s * n, Real(0));
+    for (Real* sum : {F_grad_, S_grad_, product}) std::fill_n(sum, s * s, Real(0));
+    std::fill_n(L_grad_, nn, Real(0));
+    multiply_vector(s, n, C_, r_grad_, g_grad_);
+    multiply_vector(s, s, F_, g_grad_, v_grad_);
+    multiply(n, n, n, L_, N_grad_, second_);
+    add_product(n, n, n, Real(2), N, second_, L_grad_);
+    add_product(s, 1, n, Real(-1), g_grad_, r, gain_grad_);
+    add_product_transposed(s, n, n, Real(-1), C_, L_grad_, gain_grad_);
+    multiply(s, n, n, C_, N_grad_, w);
+    add_product_transposed(s, n, s, Real(1), w, C_, F_grad_);
+    add_product_transposed(s, n, s, Real(1), CP_, gain_grad_, product);
+    add_product(s, 1, s, Real(1), g_grad_, v_, product);
+    add_symmetric_part(s, product, F_grad_);
+    add_product(s, 1, n, Real(1), g_, r_grad_, C_grad_);
+    add_product(s, s, n, Real(2), F_, w, C_grad_);
+    add_product(s, n, n, Real(-1), gain_, L_grad_, C_grad_);
+    multiply(s, s, n, F_, gain_grad_, w);  // F K_^T
+    add_product(s, n, n, Real(1), w, P, C_grad_);
+    transposed_multiply(n, s, n, w, C_, square_);
+    add_symmetric_part(n, square_, P_grad);
+    multiply(s, s, s, F_, F_grad_, product);
+    add_product(s, s, s, Real(-1), product, F_, S_grad_);
+    add_product(s, s, n, Real(2), S_grad_, CP_, C_grad_);
+    add_product(s, 1, n, Real(-1), v_grad_, replay.predicted().m, C_grad_);
+    multiply(s, s, n, S_grad_, C_, w);
+    add_transposed_product(n, s, n, Real(1), C_, w, P_grad);
+    add_product(1, s, n, Real(-1), v_grad_, C_, m_grad);
+    add_product(1, s, n, Real(-1), g_grad_, gain_, r_grad_);
+    std::fill_n(N_grad_, nn, Real(0));
+    add_product_transposed(n, n, n, Real(1), second_, L_, N_grad_);
     const RowLayout& layout = a_.data.layout;
     const Observation<Real>& observation = replay.observation();
-    for (std::int64_t i = 0; i < seen_; ++i) {
+    for (std::int64_t i = 0; i < s; ++i) {
       const std::int64_t j = observation.index(i);
-      if (a_.grad.C) axpy(n_, Real(1), C_grad_ + i * n_, at(a_.grad.C, layout, t, b) + j * n_);
+      if (a_.grad.C) axpy(n, Real(1), C_grad_ + i * n, at(a_.grad.C, layout, t, b) + j * n);
       if (!a_.grad.R) continue;
       Real* R = at(a_.grad.R, layout, t, b);
-      if (a_.model.diagonal_R) R[j] += S_grad(i, i);
-      for (std::int64_t k = 0; !a_.model.diagonal_R && k < seen_; ++k) {
-        R[j * m_ + observation.index(k)] += S_grad(i, k);
+      if (a_.model.diagonal_R) R[j] += S_grad_[i * s + i];
+      for (std::int64_t k = 0; !a_.model.diagonal_R && k < s; ++k) {
+        R[j * m_ + observation.index(k)] += S_grad_[i * s + k];
       }
     }
     add_residual(a_, t, b, Real(1), v_grad_, observation);
@@ -242,25 +226,26 @@ class SmoothedGradient {
 
   /// What the smoothed moments of step t give to r and N and to the filtered moments.
   void add_moments(std::int64_t t, std::int64_t b, const Replay<Real>& replay) {
-    const std::int64_t row = row_of(a_.data.layout, t, b);
-    const Square P = square(replay.covariance_of(t, b)), N = square(N_ + t * n_ * n_);
-    Column m_grad = column(of_mean_ + t * n_);
-    Square P_grad = square(of_covariance_ + t * n_ * n_);
-    m_grad.setZero();
-    P_grad.setZero();
+    const std::int64_t n = n_, nn = n * n, row = row_of(a_.data.layout, t, b);
+    const Real *P = replay.covariance_of(t, b), *N = N_ + t * nn;
+    Real *m_grad = of_mean_ + t * n, *P_grad = of_covariance_ + t * nn;
+    std::fill_n(m_grad, n, Real(0));
+    std::fill_n(P_grad, nn, Real(0));
     if (a_.grad_smoothed_mean) {
-      const Column grad(const_cast<Real*>(a_.grad_smoothed_mean[row]), n_);
-      m_grad = grad;
-      square(square_).noalias() = grad * column(r_ + t * n_).transpose();
-      P_grad = (square(square_) + square(square_).transpose()) / 2;
-      column(r_grad_).noalias() += P * grad;
+      const Real* grad = a_.grad_smoothed_mean[row];
+      std::copy_n(grad, n, m_grad);
+      std::fill_n(square_, nn, Real(0));
+      add_product(n, 1, n, Real(1), grad, r_ + t * n, square_);
+      add_symmetric_part(n, square_, P_grad);
+      add_multiply_vector(n, n, P, grad, r_grad_);
     }
     if (a_.grad_smoothed_covariance) {
-      const Square grad = square(a_.grad_smoothed_covariance[row]);
-      square(square_).noalias() = grad * P;
-      square(second_).noalias() = square(square_) * N;
-      P_grad += grad - square(second_) - square(second_).transpose();
-      square(N_grad_).noalias() -= P * square(square_);
+      const Real* grad = a_.grad_smoothed_covariance[row];
+      multiply(n, n, n, grad, P, square_);
+      multiply(n, n, n, square_, N, second_);
+      axpy(nn, Real(1), grad, P_grad);
+      add_symmetric_part(n, second_, P_grad, Real(-2));
+      add_product(n, n, n, Real(-1), P, square_, N_grad_);
     }
   }
 

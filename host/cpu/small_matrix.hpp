@@ -49,6 +49,61 @@ void transposed_multiply_vector(std::int64_t rows, std::int64_t n, const Real* A
   }
 }
 
+/// \name Sums of products, inlined where they stand: for what is not worth a call of `multiply`.
+/// \{
+
+/// out[rows][columns] += factor A[rows][inner] X[inner][columns]
+template <class Real>
+void add_product(std::int64_t rows, std::int64_t inner, std::int64_t columns, Real factor,
+                 const Real* A, const Real* X, Real* out) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t k = 0; k < inner; ++k) {
+      axpy(columns, factor * A[i * inner + k], X + k * columns, out + i * columns);
+    }
+  }
+}
+
+/// out[rows][columns] += factor A[rows][inner] X^T, X[columns][inner]
+template <class Real>
+void add_product_transposed(std::int64_t rows, std::int64_t inner, std::int64_t columns,
+                            Real factor, const Real* A, const Real* X, Real* out) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) {
+      out[i * columns + j] += factor * dot(inner, A + i * inner, X + j * inner);
+    }
+  }
+}
+
+/// out[rows][columns] += factor A^T X[inner][columns], A[inner][rows]
+template <class Real>
+void add_transposed_product(std::int64_t rows, std::int64_t inner, std::int64_t columns,
+                            Real factor, const Real* A, const Real* X, Real* out) {
+  for (std::int64_t k = 0; k < inner; ++k) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      axpy(columns, factor * A[k * rows + i], X + k * columns, out + i * columns);
+    }
+  }
+}
+
+/// out[rows][columns] = A^T X[inner][columns], A[inner][rows]
+template <class Real>
+void transposed_multiply(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
+                         const Real* X, Real* out) {
+  std::fill_n(out, rows * columns, Real(0));
+  add_transposed_product(rows, inner, columns, Real(1), A, X, out);
+}
+
+/// out += factor (M + M^T) / 2, [n][n]
+template <class Real>
+void add_symmetric_part(std::int64_t n, const Real* M, Real* out, Real factor = 1) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      out[i * n + j] += factor * (M[i * n + j] + M[j * n + i]) / 2;
+    }
+  }
+}
+/// \}
+
 template <class Real>
 void transpose(std::int64_t rows, std::int64_t columns, const Real* A, Real* out) {
   for (std::int64_t i = 0; i < rows; ++i) {

@@ -3,11 +3,10 @@
 #include <algorithm>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// Where a view of a parameter begins.
 template <class Pointer>

@@ -4,11 +4,10 @@
 #include <numeric>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 template <class Real>
 class Builder {

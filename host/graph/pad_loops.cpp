@@ -3,11 +3,9 @@
 
 #include "host/graph/plan.hpp"
 #include "host/graph/regions.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
-namespace {
-std::size_t index(NodeId id) { return static_cast<std::size_t>(id); }
-}  // namespace
 
 bool is_given(const Node& node) {
   return node.op == Op::input || node.op == Op::constant || node.op == Op::noise_position;

@@ -5,12 +5,11 @@
 #include <tuple>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/index.hpp"
 #include "seqvae/graph/schedule.hpp"
 
 namespace seqvae {
 namespace {
-
-std::size_t index(NodeId id) { return static_cast<std::size_t>(id); }
 
 /// Every mention of a node becomes its replacement's.
 void replace(Graph& graph, const std::vector<NodeId>& with) {

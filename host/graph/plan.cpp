@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <map>
 
+#include "seqvae/core/index.hpp"
+
 namespace seqvae {
 namespace {
-
-std::size_t index(NodeId id) { return static_cast<std::size_t>(id); }
 
 bool is_sink(const Node& node) {
   return node.op == Op::weight_gradient || node.op == Op::row_gradient;

@@ -17,11 +17,10 @@
 #include "host/graph/regions.hpp"
 #include "host/graph/scan_runner.hpp"
 #include "seqvae/core/arena.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// What a run is given, on the host and, byte for byte, on the device: one copy brings it.
 template <class Real>

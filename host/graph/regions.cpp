@@ -4,11 +4,9 @@
 #include <iterator>
 
 #include "host/graph/lowering.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
-namespace {
-std::size_t index(NodeId id) { return static_cast<std::size_t>(id); }
-}  // namespace
 
 void number_regions(Schedule& schedule) {
   for (std::size_t r = 0; r < schedule.regions.size(); ++r) {

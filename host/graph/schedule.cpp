@@ -4,11 +4,10 @@
 #include <map>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
 namespace {
-
-std::size_t index(NodeId id) { return static_cast<std::size_t>(id); }
 
 /// Tarjan's algorithm, iterative. Components come out inputs first.
 class Components {

@@ -4,11 +4,9 @@
 #include <numeric>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
-namespace {
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-}  // namespace
 
 template <class Real>
 void check(const ScanBatch<Real>& batch) {

@@ -6,11 +6,10 @@
 
 #include "host/graph/regions.hpp"
 #include "host/graph/scan_runner.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// Memory of one shard, 64-byte aligned, that only grows.
 template <class Real>

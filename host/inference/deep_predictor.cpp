@@ -6,6 +6,7 @@
 
 #include "host/inference/weights.hpp"
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/index.hpp"
 #include "seqvae/models/scan_data.hpp"
 
 namespace seqvae {
@@ -14,8 +15,6 @@ namespace {
 constexpr std::int64_t kRowsAtOnce = 32768;  // rows times particles of one run
 constexpr std::int64_t kParticlesAtOnce = 64;
 constexpr std::uint32_t kResamplingSite = 253;  // no model draws there
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// Sequences longest first, cut so that a run's rows stay within bounds.
 std::vector<std::vector<std::int32_t>> batches_of(const data::SequenceSet& set,

@@ -5,11 +5,10 @@
 #include <numbers>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// A forecast from row `origin` (the first forecast step) of a sequence.
 struct Window {

@@ -1,6 +1,7 @@
 #include "seqvae/io/json.hpp"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>

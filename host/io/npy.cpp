@@ -17,7 +17,7 @@ struct NpyType {
   DType dtype;
 };
 
-constexpr NpyType kTypes[] = {
+constexpr NpyType kNpyTypes[] = {
     {"<f4", DType::float32}, {"<f8", DType::float64}, {"|i1", DType::int8},
     {"<i2", DType::int16},   {"<i4", DType::int32},   {"<i8", DType::int64},
     {"|u1", DType::uint8},   {"<u2", DType::uint16},  {"<u4", DType::uint32},
@@ -116,7 +116,7 @@ class HeaderParser {
     }
   }
   void find_type() {
-    for (const NpyType& type : kTypes) {
+    for (const NpyType& type : kNpyTypes) {
       const bool one_byte = type.descr[0] == '|' && descr_.size() == 3 && descr_[0] != '>';
       if (descr_ == type.descr || (one_byte && descr_.substr(1) == type.descr.substr(1))) {
         dtype = type.dtype;
@@ -225,7 +225,7 @@ Array parse_npy_member(std::string_view bytes, std::string_view file, std::strin
 
 std::string npy_header(const Array& array) {
   std::string_view descr;
-  for (const NpyType& type : kTypes) {
+  for (const NpyType& type : kNpyTypes) {
     if (type.dtype == array.dtype) descr = type.descr;
   }
   std::string shape;

@@ -1,6 +1,7 @@
 #include "seqvae/io/safetensors.hpp"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -19,7 +20,7 @@ struct Named {
   DType dtype;
 };
 
-constexpr Named kTypes[] = {
+constexpr Named kStoredTypes[] = {
     {"F64", DType::float64}, {"F32", DType::float32}, {"I64", DType::int64},
     {"I32", DType::int32},   {"I16", DType::int16},   {"I8", DType::int8},
     {"U64", DType::uint64},  {"U32", DType::uint32},  {"U16", DType::uint16},
@@ -32,7 +33,7 @@ struct Extent {
 
 DType dtype_named(const JsonView& json) {
   const std::string text = json.string();
-  for (const Named& type : kTypes) {
+  for (const Named& type : kStoredTypes) {
     if (type.name == text) return type.dtype;
   }
   json.fail(
@@ -129,7 +130,7 @@ void write_safetensors(const Path& path, const Safetensors& contents) {
   for (const auto* entry : order) {
     const auto& [name, array] = *entry;
     std::string_view dtype;
-    for (const Named& type : kTypes) {
+    for (const Named& type : kStoredTypes) {
       if (type.dtype == array.dtype) dtype = type.name;
     }
     header[name] = {

@@ -1,5 +1,7 @@
 #include "seqvae/models/dmm.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include "seqvae/core/error.hpp"
 
 namespace seqvae {

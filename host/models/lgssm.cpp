@@ -1,9 +1,8 @@
 // The exact model in use: the sequences of a set through the Kalman contracts.
 #include "seqvae/models/lgssm.hpp"
 
-#include <Eigen/Dense>
-
 #include "host/models/lgssm_runs.hpp"
+#include "host/models/symmetric.hpp"
 
 namespace seqvae {
 namespace {
@@ -11,13 +10,12 @@ namespace {
 using lgssm::ContractRun;
 using lgssm::FilterRun;
 using lgssm::for_each_batch;
+using lgssm::Matrix;
 using lgssm::Member;
 using lgssm::Observations;
 using lgssm::Packing;
 using lgssm::room;
-
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using Vector = Eigen::VectorXd;
+using lgssm::Vector;
 
 /// Sites of the noise: draws of paths, and of missing observations along one.
 constexpr std::uint32_t kPathSite = 0, kMissingSite = 1;
@@ -50,8 +48,7 @@ struct MissingGivenState {
     if (seen.empty() || cross.isZero(0)) return;
     const Matrix seen_noise = R(seen, seen);
     // R may be singular: the least-squares solution is the conditional mean's.
-    const Matrix gain =
-        seen_noise.completeOrthogonalDecomposition().solve(cross.transpose()).transpose();
+    const Matrix gain = lgssm::solve_least_squares(seen_noise, cross.transpose()).transpose();
     const Vector y = Eigen::Map<const Vector>(set.values.data() + row * x.m, x.m)(seen);
     offset += gain * (y - level(seen));
     weight -= gain * C(seen, Eigen::all);
@@ -275,9 +272,8 @@ Lgssm::Imputation Lgssm::impute(const data::SequenceSet& set, std::int64_t S, st
       }
       if (S == 0) continue;
       // A factor of the noise, which may be singular: V sqrt(lambda).
-      const Eigen::SelfAdjointEigenSolver<Matrix> spectrum(given.noise);
-      const Matrix factor =
-          spectrum.eigenvectors() * spectrum.eigenvalues().cwiseMax(0).cwiseSqrt().asDiagonal();
+      const lgssm::Spectrum spectrum = lgssm::spectrum(given.noise);
+      const Matrix factor = spectrum.vectors * spectrum.values.cwiseMax(0).cwiseSqrt().asDiagonal();
       for (std::int64_t s = 0; s < S; ++s) {
         Vector eps(count);
         for (std::int64_t a = 0; a < count; ++a) {

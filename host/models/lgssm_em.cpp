@@ -1,15 +1,15 @@
 // Expectation maximisation: sums of the smoothed moments of all sequences, then the form's maximum.
-#include <Eigen/Dense>
 #include <cmath>
 
 #include "host/models/lgssm_runs.hpp"
+#include "host/models/symmetric.hpp"
 #include "seqvae/models/lgssm_fit.hpp"
 
 namespace seqvae {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using Vector = Eigen::VectorXd;
+using lgssm::Matrix;
+using lgssm::Vector;
 
 LgssmMoments zeros(const LgssmMatrices& x) {
   LgssmMoments e;

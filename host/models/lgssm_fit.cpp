@@ -1,12 +1,12 @@
 // The gradient of the log-likelihood over a set, chained to the parameters, and its maximum.
 #include "seqvae/models/lgssm_fit.hpp"
 
-#include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "host/models/lgssm_runs.hpp"
+#include "host/models/symmetric.hpp"
 
 namespace seqvae {
 namespace {
@@ -113,7 +113,7 @@ std::vector<double> lgssm_standard_errors(const LgssmForm& form, const data::Seq
                                           std::span<const double> parameters, Machine* machine) {
   const auto count = static_cast<std::int64_t>(parameters.size());
   std::vector<double> x(parameters.begin(), parameters.end()), above(x), below(x);
-  Eigen::MatrixXd information(count, count);
+  lgssm::Matrix information(count, count);
   for (std::int64_t i = 0; i < count; ++i) {
     const auto place = static_cast<std::size_t>(i);
     const double h = 1e-4 * std::max(1.0, std::abs(parameters[place]));
@@ -127,7 +127,7 @@ std::vector<double> lgssm_standard_errors(const LgssmForm& form, const data::Seq
     }
   }
   information = (information + information.transpose()).eval() / 2;
-  const Eigen::MatrixXd inverse = information.ldlt().solve(Eigen::MatrixXd::Identity(count, count));
+  const lgssm::Matrix inverse = lgssm::solve(information, lgssm::Matrix::Identity(count, count));
   std::vector<double> errors;
   for (std::int64_t i = 0; i < count; ++i) {
     errors.push_back(inverse(i, i) > 0 ? std::sqrt(inverse(i, i)) : kNaN);

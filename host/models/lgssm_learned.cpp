@@ -3,19 +3,20 @@
 // and Bates, Statistics and Computing 6, 1996).
 #include "host/models/lgssm_learned.hpp"
 
-#include <Eigen/Dense>
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
+#include "host/models/symmetric.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/core/random.hpp"
 
 namespace seqvae {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using Vector = Eigen::VectorXd;
+using lgssm::Matrix;
+using lgssm::Vector;
 using Map = Eigen::Map<const Matrix>;
 
 constexpr double kFree = std::numeric_limits<double>::quiet_NaN();
@@ -101,7 +102,7 @@ struct FreeCovariance {
 
 /// N X^-1 for symmetric positive definite X, the least squares of products N by products X.
 Matrix regression(const Matrix& N, const Matrix& X) {
-  return X.ldlt().solve(N.transpose()).transpose();
+  return lgssm::solve(X, N.transpose()).transpose();
 }
 
 /// Parameters in the order A, C, B, D, d, m0, those of Q, those of R.
@@ -173,13 +174,12 @@ class LearnedForm : public LgssmForm {
       }
     }
     const Matrix covariance = centred.transpose() * centred / static_cast<double>(rows);
-    const Eigen::SelfAdjointEigenSolver<Matrix> spectrum(covariance);
+    const lgssm::Spectrum spectrum = lgssm::spectrum(covariance);
     Matrix C(m_, n_);
     for (std::int64_t j = 0; j < n_; ++j) {
       if (j < m_) {  // eigenvalues ascend
         const std::int64_t k = m_ - 1 - j;
-        C.col(j) = spectrum.eigenvectors().col(k) *
-                   std::sqrt(std::max(0.0, spectrum.eigenvalues()[k]) * 0.8);
+        C.col(j) = spectrum.vectors.col(k) * std::sqrt(std::max(0.0, spectrum.values[k]) * 0.8);
         continue;
       }
       for (std::int64_t i = 0; i < m_; ++i) {

@@ -1,15 +1,16 @@
 // A model's matrices from JSON and back.
-#include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
+#include "host/models/symmetric.hpp"
 #include "seqvae/core/error.hpp"
 #include "seqvae/models/lgssm.hpp"
 
 namespace seqvae {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using lgssm::Matrix;
 
 /// A symmetric, positive semidefinite matrix.
 std::vector<double> covariance(const io::JsonView& json, std::int64_t n) {
@@ -19,8 +20,7 @@ std::vector<double> covariance(const io::JsonView& json, std::int64_t n) {
   if (!((map - map.transpose()).cwiseAbs().maxCoeff() <= 1e-12 * scale))
     json.fail("must be symmetric");
   const Matrix symmetric = (map + map.transpose()) / 2;
-  const Eigen::SelfAdjointEigenSolver<Matrix> spectrum(symmetric, Eigen::EigenvaluesOnly);
-  if (!(spectrum.eigenvalues().minCoeff() >= -1e-12 * scale)) {
+  if (!(lgssm::eigenvalues(symmetric).minCoeff() >= -1e-12 * scale)) {
     json.fail("must be positive semidefinite");
   }
   std::copy_n(symmetric.data(), n * n, S.data());

@@ -12,6 +12,7 @@
 #include "host/models/lgssm_structural.hpp"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "host/models/dual.hpp"

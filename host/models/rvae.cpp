@@ -1,5 +1,7 @@
 #include "seqvae/models/rvae.hpp"
 
+#include <nlohmann/json.hpp>
+
 namespace seqvae {
 
 io::Json RvaeConfig::to_json() const {

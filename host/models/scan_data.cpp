@@ -5,13 +5,12 @@
 #include <limits>
 
 #include "seqvae/core/error.hpp"
+#include "seqvae/core/index.hpp"
 
 namespace seqvae {
 namespace {
 
 constexpr std::uint32_t kHidingSite = 254;  // beside the initialisation's 255: no model draws there
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 }  // namespace
 

@@ -1,5 +1,7 @@
 #include "seqvae/models/vrnn.hpp"
 
+#include <nlohmann/json.hpp>
+
 namespace seqvae {
 
 io::Json VrnnConfig::to_json() const { return {{"hidden", hidden}, {"z", z}}; }

@@ -3,6 +3,7 @@
 // "optimizer." and, as JSON, in the metadata.
 #pragma once
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "seqvae/graph/parameters.hpp"

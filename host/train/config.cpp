@@ -1,3 +1,5 @@
+#include <nlohmann/json.hpp>
+
 #include "seqvae/core/error.hpp"
 #include "seqvae/train/trainer.hpp"
 

@@ -1,6 +1,7 @@
 // The exact model's checkpoint: its parameters, and the matrices that they give for other readers.
 #pragma once
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "seqvae/io/json.hpp"
 #include "seqvae/models/lgssm_form.hpp"

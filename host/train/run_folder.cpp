@@ -5,7 +5,7 @@
 #include "seqvae/core/error.hpp"
 #include "seqvae/inference/deep_predictor.hpp"
 #include "seqvae/inference/lgssm_predictor.hpp"
-#include "seqvae/models/model.hpp"
+#include "seqvae/models/registry.hpp"
 
 namespace seqvae {
 namespace {

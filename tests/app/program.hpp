@@ -1,6 +1,7 @@
 // The built program as a user starts it: a process of its own.
 #pragma once
 #include <sys/types.h>
+#include <nlohmann/json.hpp>
 
 #include <filesystem>
 #include <string>

@@ -2,6 +2,7 @@
 #include "seqvae/data/generators.hpp"
 
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 
 #include "seqvae/core/error.hpp"
 #include "seqvae/data/describe.hpp"

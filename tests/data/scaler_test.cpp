@@ -2,6 +2,7 @@
 #include "seqvae/data/scaler.hpp"
 
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 
 #include "seqvae/core/error.hpp"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "seqvae/models/model.hpp"
+#include "seqvae/models/registry.hpp"
 
 namespace seqvae::test {
 

@@ -2,6 +2,7 @@
 #include "seqvae/io/json.hpp"
 
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 
 #include "seqvae/core/error.hpp"
 #include "tests/support/files.hpp"

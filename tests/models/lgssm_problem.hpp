@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdlib>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "seqvae/models/lgssm_fit.hpp"

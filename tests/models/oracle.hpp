@@ -7,7 +7,7 @@
 #include <numeric>
 
 #include "seqvae/graph/executor.hpp"
-#include "seqvae/models/model.hpp"
+#include "seqvae/models/registry.hpp"
 #include "tests/support/files.hpp"
 
 namespace seqvae::test {

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,7 +13,8 @@
 
 namespace seqvae::io {
 
-using Json = nlohmann::ordered_json;  ///< keys keep their order
+/// Keys keep their order. Declared here; who looks into one includes <nlohmann/json.hpp>.
+using Json = nlohmann::ordered_json;
 
 inline constexpr int kJsonDepth = 64;                   ///< nesting beyond it is refused
 inline constexpr std::int64_t kJsonBytes = 64ll << 20;  ///< so are longer texts

@@ -13,6 +13,7 @@
 /// a Gaussian emission's mean is x_{t-1} plus the emitter's (last value seen: x_{t-1} = 0 in a
 /// gap), so that a series may leave the range that the model was trained in.
 #pragma once
+#include "seqvae/io/json.hpp"
 #include "seqvae/models/model.hpp"
 #include "seqvae/nn/layers.hpp"
 

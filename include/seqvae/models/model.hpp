@@ -1,10 +1,6 @@
-/// \file  A deep model: its parameters and its step, made by name from a configuration.
+/// \file  A deep model: its parameters and its step.
 #pragma once
-#include <functional>
-#include <memory>
-
 #include "seqvae/graph/scan.hpp"
-#include "seqvae/io/json.hpp"
 
 namespace seqvae {
 
@@ -41,22 +37,5 @@ class Model {
   DataShape shape_;
   ParameterTable parameters_;
 };
-
-/// One row of the registry.
-struct ModelEntry {
-  std::string name;
-  std::string summary;     ///< one line
-  io::Json configuration;  ///< every key with its default
-  std::function<std::unique_ptr<Model>(const io::JsonView& configuration, const DataShape& shape)>
-      make;
-};
-
-/// All deep models, by name. (lgssm, the exact one, is models/lgssm.hpp.)
-const std::vector<ModelEntry>& model_registry();
-/// \throws InvalidArgument listing the names there are.
-const ModelEntry& find_model(const std::string& name);
-/// `configuration` over the entry's defaults; unknown keys are refused by name.
-/// \throws InputError naming the key and the rule.
-io::Json resolve_configuration(const ModelEntry& entry, const io::JsonView& configuration);
 
 }  // namespace seqvae

@@ -7,6 +7,7 @@
 ///
 /// z enters every step, not h_0 alone, so that a strong decoder does not forget it.
 #pragma once
+#include "seqvae/io/json.hpp"
 #include "seqvae/models/model.hpp"
 #include "seqvae/nn/layers.hpp"
 

@@ -8,6 +8,7 @@
 ///
 /// The posterior is a filter: q(z_t) knows x_1..x_t.
 #pragma once
+#include "seqvae/io/json.hpp"
 #include "seqvae/models/model.hpp"
 #include "seqvae/nn/layers.hpp"
 
