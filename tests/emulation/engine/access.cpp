@@ -20,10 +20,11 @@ bool Launch::ordered(const Stamp& before, bool shared) const {
     const AsyncWrite& write = writes_[before.clock];
     return write.phases != 0 && knows(now, entry_of_mbarrier(write.mbarrier)) >= write.phases;
   }
-  if (thread == now.in_cluster || knows(now, thread) >= before.clock) return true;
+  if (thread == now.in_cluster) return true;
   const Fiber& other = fibers_[thread];
-  return other.cta == now.cta && other.number / kLanes == now.number / kLanes &&
-         now.seen[other.number % kLanes] >= before.clock;
+  const bool of_warp = other.cta == now.cta && other.number / kLanes == now.number / kLanes;
+  if (of_warp && now.seen[other.number % kLanes] >= before.clock) return true;
+  return knows(now, thread) >= before.clock;
 }
 
 std::string Launch::name(std::uint32_t thread) const {

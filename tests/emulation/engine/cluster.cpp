@@ -23,12 +23,6 @@ void store(std::uintptr_t to, const Bytes16& value, std::size_t bytes) {
 
 // ---- What happened before -------------------------------------------------------------------
 
-std::uint32_t Launch::knows(const Fiber& fiber, std::size_t entry) const {
-  std::uint32_t most = (*ctas_[fiber.cta].known)[entry];
-  for (const Learnt& learnt : fiber.learnt) most = std::max(most, (*learnt.clocks)[entry]);
-  return most;
-}
-
 void Launch::pass_on(const std::vector<Learnt>& learnt, Clocks& to) const {
   for (const Learnt& news : learnt) {
     if (to[entry_of_mbarrier(news.mbarrier)] < news.phases) to.join(*news.clocks);
@@ -184,7 +178,7 @@ void Launch::mbarrier_wait(std::uintptr_t address, unsigned parity, std::uintptr
   current_->apart = true;
   const Mbarrier& m = mbarriers_[number];
   if (m.phases > 0) learn(*current_, {number, m.phases, m.at_end});
-  if (at_once) yield();
+  if (at_once) go_on();
 }
 
 // ---- st.async -------------------------------------------------------------------------------

@@ -12,13 +12,16 @@ dim3 blockDim, gridDim;
 
 namespace seqvae::emulation {
 
-void show(const Launch& launch) {
-  const auto as_uint3 = [](Index3 i) { return uint3{i.x, i.y, i.z}; };
+void show_shape(const Launch& launch) {
   const auto as_dim3 = [](Index3 i) { return dim3(i.x, i.y, i.z); };
-  threadIdx = as_uint3(launch.fiber().index);
-  blockIdx = as_uint3(launch.block_index());
   blockDim = as_dim3(launch.block_dim());
   gridDim = as_dim3(launch.grid_dim());
+}
+
+void show(const Launch& launch) {
+  const auto as_uint3 = [](Index3 i) { return uint3{i.x, i.y, i.z}; };
+  threadIdx = as_uint3(launch.fiber().index);
+  blockIdx = as_uint3(launch.block_index());
 }
 
 namespace {

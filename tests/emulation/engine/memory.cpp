@@ -24,11 +24,6 @@ void* reserve(std::size_t bytes) {
 
 }  // namespace
 
-Memory& Memory::instance() {
-  static Memory memory;
-  return memory;
-}
-
 Memory::Memory() {
   base_ = reinterpret_cast<std::uintptr_t>(reserve(kBytes));
   owners_ = static_cast<std::uint32_t*>(reserve(kBytes / kBlock * sizeof(std::uint32_t)));

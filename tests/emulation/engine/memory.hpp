@@ -51,7 +51,10 @@ class Memory {
   static constexpr unsigned kCluster = 16;           // blocks at most
   static constexpr std::size_t kParameters = 32764;  // a kernel's parameters at most
 
-  static Memory& instance();
+  static Memory& instance() {
+    static Memory memory;
+    return memory;
+  }
 
   /// nullptr where the range is used up.
   void* allocate(std::size_t bytes);

@@ -52,6 +52,7 @@ bool Launch::run() {
   std::iota(order.begin(), order.end(), 0u);
   std::shuffle(order.begin(), order.end(), random_);
   running = this;
+  show_shape(*this);
   for (const std::uint32_t cluster : order) {
     begin_cluster(cluster);
     run_cluster();
@@ -97,6 +98,9 @@ void Launch::begin_cluster(std::uint32_t cluster) {
     fiber.context = boost::context::detail::make_fcontext(stack.top, stack.bytes, &Launch::enter);
     ready_.push_back(&fiber);
   }
+  window_ = random_() % 8 == 0 ? fibers_.size() : kLanes;
+  std::rotate(ready_.begin(), ready_.begin() + static_cast<std::ptrdiff_t>(random_() % ready_.size()),
+              ready_.end());
 }
 
 void Launch::run_cluster() {
@@ -107,7 +111,7 @@ void Launch::run_cluster() {
       continue;
     }
     if (ready_.empty()) break;
-    Fiber*& pick = ready_[draw % ready_.size()];
+    Fiber*& pick = ready_[ready_.size() - 1 - draw % std::min(ready_.size(), window_)];
     Fiber* const next = pick;
     pick = ready_.back();
     ready_.pop_back();
@@ -148,8 +152,14 @@ void Launch::make_ready(Fiber& fiber) {
   ready_.push_back(&fiber);
 }
 
+void Launch::go_on() {
+  ready_.push_back(current_);
+  switch_to_scheduler();
+}
+
 void Launch::yield() {
   ready_.push_back(current_);
+  std::swap(ready_.back(), ready_[random_() % ready_.size()]);  // others may be far from the end
   switch_to_scheduler();
 }
 
@@ -170,7 +180,7 @@ void Launch::sync_threads(std::uintptr_t place) {
     if (fiber->state == Fiber::State::barrier) make_ready(*fiber);
   }
   cta.known->raise(entry_of_cta(current_->cta), ++cta.phase);
-  yield();
+  go_on();
 }
 
 void Launch::cluster_barrier(std::uintptr_t place) {
@@ -190,7 +200,7 @@ void Launch::cluster_barrier(std::uintptr_t place) {
   }
   for (unsigned c = 0; c < ctas_.size(); ++c) known->raise(entry_of_cta(c), ++ctas_[c].phase);
   for (Cta& cta : ctas_) cta.known = known;
-  yield();
+  go_on();
 }
 
 std::uint64_t Launch::warp_operation(WarpOperation operation, std::uint32_t mask,
@@ -233,7 +243,7 @@ std::uint64_t Launch::warp_operation(WarpOperation operation, std::uint32_t mask
     }
   }
   complete(complete_one);
-  yield();
+  go_on();
   return current_->result;
 }
 

@@ -178,6 +178,7 @@ class Launch {
   void resume(Fiber* fiber);
   void wait(Fiber::State state, std::uintptr_t place);
   void switch_to_scheduler();
+  void go_on();
   void make_ready(Fiber& fiber);
   void report(Fault fault, Fiber& fiber, const std::string& what, std::uintptr_t place,
               std::uintptr_t other = 0);
@@ -200,7 +201,11 @@ class Launch {
   // cluster.cpp
   std::size_t entry_of_cta(unsigned cta) const { return fibers_.size() + cta; }
   std::size_t entry_of_mbarrier(unsigned m) const { return fibers_.size() + ctas_.size() + m; }
-  std::uint32_t knows(const Fiber& fiber, std::size_t entry) const;
+  std::uint32_t knows(const Fiber& fiber, std::size_t entry) const {
+    std::uint32_t most = (*ctas_[fiber.cta].known)[entry];
+    for (const Learnt& learnt : fiber.learnt) most = std::max(most, (*learnt.clocks)[entry]);
+    return most;
+  }
   void pass_on(const std::vector<Learnt>& learnt, Clocks& to) const;
   void learn(Fiber& fiber, const Learnt& news) const;
   Release release();
@@ -227,7 +232,8 @@ class Launch {
   std::vector<Cta> ctas_;           // of the cluster that runs
   std::vector<Fiber> fibers_;       // CTA by CTA
   std::uint32_t first_thread_ = 0;  // of the cluster, in the launch
-  std::vector<Fiber*> ready_;
+  std::vector<Fiber*> ready_;  // the last to be ready, last
+  std::size_t window_ = 0;     // of the last of them, of which one is drawn: a warp's lanes, or all
   Fiber* current_ = nullptr;
   unsigned at_cluster_barrier_ = 0, done_ = 0;
   std::vector<Mbarrier> mbarriers_;
@@ -238,7 +244,8 @@ class Launch {
   Counted traffic_;
 };
 
-/// Sets threadIdx and its kin to the fiber that is about to run.
+/// Sets blockDim and gridDim; threadIdx and blockIdx, to those of the fiber that is about to run.
+void show_shape(const Launch& launch);
 void show(const Launch& launch);
 
 /// The launch whose fiber runs on this OS thread; nullptr in host code.
