@@ -99,7 +99,8 @@ void Launch::begin_cluster(std::uint32_t cluster) {
     ready_.push_back(&fiber);
   }
   window_ = random_() % 8 == 0 ? fibers_.size() : kLanes;
-  std::rotate(ready_.begin(), ready_.begin() + static_cast<std::ptrdiff_t>(random_() % ready_.size()),
+  std::rotate(ready_.begin(),
+              ready_.begin() + static_cast<std::ptrdiff_t>(random_() % ready_.size()),
               ready_.end());
 }
 
