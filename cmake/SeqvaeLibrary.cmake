@@ -12,8 +12,9 @@ file(GLOB SEQVAE_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/host/*/*.cpp)
 list(FILTER SEQVAE_SOURCES EXCLUDE REGEX "/host/app/|/without_cuda.cpp$")
 add_library(seqvae ${SEQVAE_SOURCES})
 add_library(seqvae::seqvae ALIAS seqvae)
-# But for those that Highway compiles again for each instruction set, and the one that a program with
-# kernels of its own leaves in the archive.
+# Files are compiled in groups, but for the loops, which take long each and of which Highway compiles
+# most again for each instruction set, and the one that a program with kernels of its own leaves in
+# the archive.
 file(GLOB SEQVAE_ALONE CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/host/cpu/*.cpp)
 list(APPEND SEQVAE_ALONE ${PROJECT_SOURCE_DIR}/host/kernels/without_cuda.cpp)
 set_source_files_properties(${SEQVAE_ALONE} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)

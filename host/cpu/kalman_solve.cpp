@@ -23,11 +23,14 @@ void write(const Matrix& M, Real* values) {
 }  // namespace
 
 template <class Real>
-void invert_positive(std::int64_t n, const Real* S, Real* inverse) {
-  write(read(S, n, n).llt().solve(Matrix::Identity(n, n)), inverse);
+void invert_positive(std::int64_t n, Real* S, Real* inverse) {
+  using InPlace = Eigen::Matrix<Real, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  Eigen::Map<InPlace> factor(S, n, n), solution(inverse, n, n);
+  solution.setIdentity();
+  Eigen::LLT<Eigen::Ref<InPlace>>(factor).solveInPlace(solution);
 }
-template void invert_positive(std::int64_t, const float*, float*);
-template void invert_positive(std::int64_t, const double*, double*);
+template void invert_positive(std::int64_t, float*, float*);
+template void invert_positive(std::int64_t, double*, double*);
 
 template <class Real>
 void given_delta(std::int64_t n, std::int64_t q, const Real* factor, const Real* spread,

@@ -232,8 +232,8 @@ class Launch {
   std::vector<Cta> ctas_;           // of the cluster that runs
   std::vector<Fiber> fibers_;       // CTA by CTA
   std::uint32_t first_thread_ = 0;  // of the cluster, in the launch
-  std::vector<Fiber*> ready_;  // the last to be ready, last
-  std::size_t window_ = 0;     // of the last of them, of which one is drawn: a warp's lanes, or all
+  std::vector<Fiber*> ready_;       // the last to be ready, last
+  std::size_t window_ = 0;  // of the last of them, of which one is drawn: a warp's lanes, or all
   Fiber* current_ = nullptr;
   unsigned at_cluster_barrier_ = 0, done_ = 0;
   std::vector<Mbarrier> mbarriers_;
