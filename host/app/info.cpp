@@ -54,7 +54,7 @@ io::Json kernels() {
           {"gru", "gru, gru_backward"},
           {"kalman",
            "kalman_filter, kalman_smoother, kalman_backward, kalman_forecast, kalman_simulate, "
-           "kalman_sample"},
+           "kalman_sample, kalman_sample_backward"},
           {"likelihood", "likelihood, likelihood_backward, likelihood_sample, likelihood_mean"},
           {"lstm", "lstm, lstm_backward"},
           {"movement", "move_rows, sum_over_particles"},

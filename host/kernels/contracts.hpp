@@ -68,6 +68,7 @@
   X(kalman_filter, KalmanFilterArgs)                                 \
   X(kalman_forecast, KalmanForecastArgs)                             \
   X(kalman_sample, KalmanSampleArgs)                                 \
+  X(kalman_sample_backward, KalmanSampleBackwardArgs)                \
   X(kalman_simulate, KalmanSimulateArgs)                             \
   X(kalman_smoother, KalmanSmootherArgs)
 // clang-format on

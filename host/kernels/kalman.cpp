@@ -379,6 +379,14 @@ std::size_t kalman_workspace_bytes(const KalmanSampleArgs<Real>& a) {
                          kalman::bytes_of<kalman::PathMemory>(a.model)))
       .bytes;
 }
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSampleBackwardArgs<Real>& a) {
+  require_on_cuda(a.model, a.data.layout, "kalman_sample_backward");
+  return kalman::DrawGradientWorkspace<Real>(
+             a, std::max(kalman::bytes_of<kalman::FilterMemory>(a.model, KalmanForm::joseph),
+                         kalman::bytes_of<kalman::DrawGradientMemory>(a.model)))
+      .bytes;
+}
 
 template <class Real>
 void check(const KalmanFilterArgs<Real>& a) {
@@ -404,6 +412,10 @@ template <class Real>
 void check(const KalmanSampleArgs<Real>& a) {
   check_call(a, cuda::kalman_workspace_bytes(a));
 }
+template <class Real>
+void check(const KalmanSampleBackwardArgs<Real>& a) {
+  check_call(a, cuda::kalman_workspace_bytes(a));
+}
 
 template std::size_t kalman_workspace_bytes(const KalmanFilterArgs<float>&);
 template std::size_t kalman_workspace_bytes(const KalmanFilterArgs<double>&);
@@ -417,6 +429,8 @@ template std::size_t kalman_workspace_bytes(const KalmanSimulateArgs<float>&);
 template std::size_t kalman_workspace_bytes(const KalmanSimulateArgs<double>&);
 template std::size_t kalman_workspace_bytes(const KalmanSampleArgs<float>&);
 template std::size_t kalman_workspace_bytes(const KalmanSampleArgs<double>&);
+template std::size_t kalman_workspace_bytes(const KalmanSampleBackwardArgs<float>&);
+template std::size_t kalman_workspace_bytes(const KalmanSampleBackwardArgs<double>&);
 template void check(const KalmanFilterArgs<float>&);
 template void check(const KalmanFilterArgs<double>&);
 template void check(const KalmanSmootherArgs<float>&);
@@ -429,6 +443,8 @@ template void check(const KalmanSimulateArgs<float>&);
 template void check(const KalmanSimulateArgs<double>&);
 template void check(const KalmanSampleArgs<float>&);
 template void check(const KalmanSampleArgs<double>&);
+template void check(const KalmanSampleBackwardArgs<float>&);
+template void check(const KalmanSampleBackwardArgs<double>&);
 
 }  // namespace cuda
 

@@ -74,4 +74,37 @@ struct GradientSums {
   }
 };
 
+/// Of the gradient of draws: the sums of gradients first, of one chunk.
+template <class Real>
+struct DrawGradientWorkspace {
+  GradientSums<Real> sums;
+  Gains<Real> gains;
+  KeptDraw<Real> kept;
+  std::size_t bytes;
+
+  DrawGradientWorkspace(const KalmanSampleBackwardArgs<Real>& a, std::size_t sequence_bytes)
+      : DrawGradientWorkspace(a, sequence_bytes, Arena(a.workspace, kAlignment)) {}
+
+ private:
+  DrawGradientWorkspace(const KalmanSampleBackwardArgs<Real>& a, std::size_t sequence_bytes,
+                        Arena arena)
+      : sums(sums_of(a), Chunks{a.data.layout.T, 1}, sequence_bytes),
+        gains(a.model, a.data.layout, true, behind(sums.bytes, arena)) {
+    const std::int64_t steps = a.data.layout.B * a.data.layout.T;
+    kept.v = arena.take<Real>(steps * a.model.m), kept.w = arena.take<Real>(steps * a.model.m);
+    kept.z = arena.take<Real>(steps * a.model.n), kept.lambda = arena.take<Real>(steps * a.model.n);
+    bytes = arena.used() + kAlignment;
+  }
+  static KalmanBackwardArgs<Real> sums_of(const KalmanSampleBackwardArgs<Real>& a) {
+    KalmanBackwardArgs<Real> sums;
+    sums.model = a.model, sums.data = a.data, sums.grad = a.grad, sums.accumulate = a.accumulate;
+    sums.workspace = a.workspace;
+    return sums;
+  }
+  static Arena& behind(std::size_t bytes, Arena& arena) {
+    arena.take<std::byte>(static_cast<std::int64_t>(bytes));
+    return arena;
+  }
+};
+
 }  // namespace seqvae::cuda::kalman

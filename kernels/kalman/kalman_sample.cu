@@ -1,58 +1,17 @@
-// The simulation smoother (Durbin and Koopman, Biometrika 89, 2002) in two kernels. The first, N
-// lanes a sequence (lanes.cuh), runs the filter for the gains of all steps, into the workspace. The
-// second, N lanes a draw of a sequence, draws a path z+ with observations y+ forward in time, and
-// adds the smoothed mean of z - z+ given y - y+ backward.
+// The simulation smoother (Durbin and Koopman, Biometrika 89, 2002) in two kernels. The first keeps
+// the filter's gains of all steps (gains.cu). The second, N lanes a draw of a sequence (lanes.cuh),
+// draws a path z+ with observations y+ forward in time, and adds the smoothed mean of z - z+ given
+// y - y+ backward.
 // Floor: latency, a step of the filter once and two products of N dependent rows a draw; a draw
 // reads 2 m n gains and n^2 of a covariance a step, in L2 with those of other draws, and writes n.
 // Hazards: lanes.cuh; rows of z are written forward and read again backward by the same lane.
-#include "kernels/kalman/covariance.cuh"
-#include "kernels/kalman/observation.cuh"
+#include "kernels/kalman/gains.cuh"
 #include "kernels/kalman/path.cuh"
 #include "kernels/kalman/sequences.cuh"
 
 namespace seqvae::cuda {
 namespace kalman {
 namespace {
-
-template <class Real, int N>
-__global__ void __launch_bounds__(kBlockThreads<N>, 1)
-    keep_gains(const __grid_constant__ KalmanSampleArgs<Real> a,
-               const __grid_constant__ SampleWorkspace<Real> kept, Deal deal) {
-  const std::int64_t b = my_sequence<N>(deal);
-  if (b >= deal.sequences) return;
-  const KalmanModel<Real>& model = a.model;
-  const RowLayout& layout = a.data.layout;
-  const std::int64_t n = model.n, m = model.m, length = length_of(layout, b);
-  const FilterMemory<Real, N> memory(model, KalmanForm::joseph,
-                                     Arena(my_memory<N>(deal), kAlignment));
-  const Lanes<Real, N> lanes(memory.exchange);
-  const int i = lanes.lane();
-  StateCovariance<Real, N> covariance(lanes, n, KalmanForm::joseph, memory.covariance);
-  Observation<Real, N> observation(lanes, model, a.data, memory.observation);
-  const Real* stands = nullptr;
-  for (std::int64_t t = 0; t < length; ++t) {
-    if (t == 0) {
-      covariance.set(model.P0.data + b * model.P0.sequence);
-    } else {
-      const Real* A = at(model.A, layout, t, b);
-      lanes.sync();
-      if (A != stands) bring(lanes, n, stands = A, memory.A);
-      covariance.predict(memory.A, at(model.Q, layout, t, b));
-    }
-    observation.read(t, b);
-    const std::int64_t step = b * layout.T + t;
-    if (i == 0) kept.count[step] = observation.count();
-    for (int j = 0; j < observation.count(); ++j) {
-      const std::int64_t place = step * m + j;
-      const Real* c = observation.c(j);
-      Real w;
-      const Real f = covariance.condition(c, observation.h(j), w);
-      if (i < n) kept.c[place * n + i] = c[i], kept.k[place * n + i] = w / f;
-      if (i > 0) continue;
-      kept.e[place] = observation.e(j), kept.h[place] = observation.h(j), kept.f[place] = f;
-    }
-  }
-}
 
 template <class Real, int N>
 class Draw {
@@ -107,13 +66,14 @@ class Draw {
       lanes_.sync();
       mean_ = dot<Real, N>(path_.A() + i * kRow<Real, N>, at_.vector);
     }
-    const int count = kept_.count[step_of(t)];
+    const int count = kept_.gains.count[step_of(t)];
     for (int j = 0; j < count; ++j) {
       const std::int64_t place = step_of(t) * m + j;
-      const Real c = i < n ? kept_.c[place * n + i] : Real(0);
-      const Real k = i < n ? kept_.k[place * n + i] : Real(0);
-      const Real y = lanes_.sum(c * z_) + root(kept_.h[place]) * static_cast<Real>(noise(n + j));
-      const Real v = kept_.e[place] - y - lanes_.sum(c * mean_);
+      const Real c = i < n ? kept_.gains.c[place * n + i] : Real(0);
+      const Real k = i < n ? kept_.gains.k[place * n + i] : Real(0);
+      const Real y =
+          lanes_.sum(c * z_) + root(kept_.gains.h[place]) * static_cast<Real>(noise(n + j));
+      const Real v = kept_.gains.e[place] - y - lanes_.sum(c * mean_);
       mean_ = multiply_add(v, k, mean_);
       if (i == 0) kept_.v[own_step_of(t) * m + j] = v;
     }
@@ -136,22 +96,15 @@ class Draw {
       a_.z[first_row_ + row][i] = z;
     }
     if (t == 0) return;
-    for (int j = kept_.count[step_of(t)] - 1; j >= 0; --j) {
+    for (int j = kept_.gains.count[step_of(t)] - 1; j >= 0; --j) {
       const std::int64_t place = step_of(t) * m + j;
-      const Real c = i < n ? kept_.c[place * n + i] : Real(0);
-      const Real k = i < n ? kept_.k[place * n + i] : Real(0);
+      const Real c = i < n ? kept_.gains.c[place * n + i] : Real(0);
+      const Real k = i < n ? kept_.gains.k[place * n + i] : Real(0);
       const Real v = kept_.v[own_step_of(t) * m + j];
-      r_ = multiply_add(v / kept_.f[place] - lanes_.sum(k * r_), c, r_);
+      r_ = multiply_add(v / kept_.gains.f[place] - lanes_.sum(k * r_), c, r_);
     }
     path_.bring_A(t, b_);
-    lanes_.sync();
-    at_.vector[i] = r_;
-    lanes_.sync();
-    Real sum = 0;
-    for (int k = 0; k < N; ++k) {
-      sum = multiply_add(path_.A()[k * kRow<Real, N> + i], at_.vector[k], sum);
-    }
-    r_ = sum;
+    r_ = transposed_times(lanes_, path_.A(), r_, at_.vector);
   }
 
   const KalmanSampleArgs<Real>& a_;
@@ -191,11 +144,9 @@ void kalman_sample(const KalmanSampleArgs<Real>& a, Stream stream) {
     const FilterMemory<Real, size> filter(a.model, KalmanForm::joseph, Arena(nullptr, kAlignment));
     const PathMemory<Real, size> path(a.model, Arena(nullptr, kAlignment));
     const SampleWorkspace<Real> kept(a, std::max(filter.bytes, path.bytes));
-    const std::int64_t B = a.data.layout.B;
-    launch_sequences<size>(keep_gains<Real, size>, B, filter.bytes, kept.memory, "kalman_sample",
-                           stream, a, kept);
-    launch_sequences<size>(draw_paths<Real, size>, B * std::max<std::int64_t>(a.S, 1), path.bytes,
-                           kept.memory, "kalman_sample", stream, a, kept);
+    find_gains(a.model, a.data, kept.gains, kept.memory, "kalman_sample", stream);
+    launch_sequences<size>(draw_paths<Real, size>, a.data.layout.B * std::max<std::int64_t>(a.S, 1),
+                           path.bytes, kept.memory, "kalman_sample", stream, a, kept);
   });
 }
 template void kalman_sample(const KalmanSampleArgs<float>&, Stream);

@@ -184,6 +184,21 @@ __device__ __forceinline__ void row_times(Entry entry, const Real* M, int row,
   for (int k = 0; k < N; ++k) axpy(out, entry(k), M + k * row);
 }
 
+/// This lane's component of A^T x, from its component of x. Begins with sync(); `vector`, [N], may
+/// be read until the next.
+template <class Real, int N>
+__device__ __forceinline__ Real transposed_times(const Lanes<Real, N>& lanes, const Real* A, Real x,
+                                                 Real* vector) {
+  lanes.sync();
+  vector[lanes.lane()] = x;
+  lanes.sync();
+  Real sum = 0;
+  for (int k = 0; k < N; ++k) {
+    sum = multiply_add(A[k * kRow<Real, N> + lanes.lane()], vector[k], sum);
+  }
+  return sum;
+}
+
 /// A matrix [n][n] to M, whose other entries become zeros. M is nobody's before, everybody's after.
 template <class Real, int N>
 __device__ __forceinline__ void bring(const Lanes<Real, N>& lanes, std::int64_t n, const Real* from,

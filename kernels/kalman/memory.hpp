@@ -311,27 +311,77 @@ struct PathMemory {
   std::size_t bytes;
 };
 
-/// The filter's gains for all steps, and what draws keep, all in the workspace.
+/// The filter's gains for all steps, in the workspace (gains.cuh).
 template <class Real>
-struct SampleWorkspace {
+struct Gains {
   std::int32_t* count;      ///< [B][T]  components observed
   Real *c, *k, *e, *h, *f;  ///< [B][T][m][n] twice, [B][T][m] thrice
-  Real *v, *mean;           ///< [S][B][T][m], [S][B][T][n]
-  std::byte* memory;        ///< of sequences or draws with more than 32 states
-  std::size_t bytes;
+  Real* P = nullptr;        ///< [B][T][n][n]  filtered covariances, where they are kept
 
-  SampleWorkspace(const KalmanSampleArgs<Real>& a, std::size_t memory_bytes) {
-    const RowLayout& layout = a.data.layout;
-    const std::int64_t n = a.model.n, steps = layout.B * layout.T, all = steps * a.model.m;
-    Arena arena(a.workspace, kAlignment);
+  Gains(const KalmanModel<Real>& model, const RowLayout& layout, bool keep_covariance,
+        Arena& arena) {
+    const std::int64_t n = model.n, steps = layout.B * layout.T, all = steps * model.m;
     count = arena.take<std::int32_t>(steps);
     c = arena.take<Real>(all * n), k = arena.take<Real>(all * n);
     e = arena.take<Real>(all), h = arena.take<Real>(all), f = arena.take<Real>(all);
-    v = arena.take<Real>(a.S * all), mean = arena.take<Real>(a.S * steps * n);
-    const std::int64_t most = layout.B * (a.S > 1 ? a.S : 1);
-    memory = arena.take<std::byte>(n > 32 ? most * static_cast<std::int64_t>(memory_bytes) : 0);
+    if (keep_covariance) P = arena.take<Real>(steps * n * n);
+  }
+};
+
+/// What draws keep, in the workspace.
+template <class Real>
+struct SampleWorkspace {
+  Real *v, *mean;     ///< [S][B][T][m], [S][B][T][n]
+  std::byte* memory;  ///< of sequences or draws with more than 32 states
+  Gains<Real> gains;
+  std::size_t bytes;
+
+  SampleWorkspace(const KalmanSampleArgs<Real>& a, std::size_t memory_bytes)
+      : SampleWorkspace(a, memory_bytes, Arena(a.workspace, kAlignment)) {}
+
+ private:
+  SampleWorkspace(const KalmanSampleArgs<Real>& a, std::size_t memory_bytes, Arena arena)
+      : gains(a.model, a.data.layout, false, arena) {
+    const RowLayout& layout = a.data.layout;
+    const std::int64_t steps = layout.B * layout.T, most = layout.B * (a.S > 1 ? a.S : 1);
+    v = arena.take<Real>(a.S * steps * a.model.m), mean = arena.take<Real>(a.S * steps * a.model.n);
+    memory =
+        arena.take<std::byte>(a.model.n > 32 ? most * static_cast<std::int64_t>(memory_bytes) : 0);
     bytes = arena.used() + kAlignment;
   }
+};
+
+/// What the gradient of draws has of a sequence (draw_gradient.cuh).
+template <class Real, int N>
+struct DrawGradientMemory {
+  ObservationMemory<Real, N> observation;
+  PathMemory<Real, N> path;
+  Real *r, *rho, *r_before, *rho_before;  ///< [N] each
+  Real *g, *zeta, *root_h;                ///< [m] each
+  Real *of_Q, *of_R = nullptr;            ///< [n][n | 1]; [m][m | 1] of a full R
+  Real* scratch;                          ///< the larger of those
+  std::size_t bytes;
+
+  SEQVAE_HOST_DEVICE DrawGradientMemory(const KalmanModel<Real>& model, Arena arena)
+      : observation(model.m, model.diagonal_R, arena), path(model, arena) {
+    const std::int64_t n = model.n, m = model.m, size = n * (n | 1);
+    const std::int64_t observed = model.diagonal_R ? 0 : m * (m | 1);
+    arena.take<std::byte>(static_cast<std::int64_t>(path.bytes - arena.used()));
+    r = arena.take<Real>(N), rho = arena.take<Real>(N);
+    r_before = arena.take<Real>(N), rho_before = arena.take<Real>(N);
+    g = arena.take<Real>(m), zeta = arena.take<Real>(m), root_h = arena.take<Real>(m);
+    of_Q = arena.take<Real>(size);
+    if (!model.diagonal_R) of_R = arena.take<Real>(observed);
+    scratch = arena.take<Real>(size > observed ? size : observed);
+    bytes = arena.used();
+  }
+};
+
+/// What the gradient of draws keeps for all steps of a sequence, one draw after the other.
+template <class Real>
+struct KeptDraw {
+  Real *v, *w;       ///< [B][T][m] each  innovations of y~, and of the gradient's state
+  Real *z, *lambda;  ///< [B][T][n] each  filtered
 };
 
 /// Bytes of a sequence's memory where it is in the workspace, of more than 32 states.

@@ -15,14 +15,18 @@ struct RowNoise {
 
   __device__ __forceinline__ RowNoise(const KalmanNoise& noise_, std::int64_t width_)
       : noise(noise_), width(width_) {}
+  /// Without sequences' numbers there is no noise: a path is its mean.
+  __device__ __forceinline__ bool given() const { return noise.sequence_id != nullptr; }
   __device__ __forceinline__ void select(const RowLayout& layout, std::int64_t step, std::int64_t b,
                                          std::int64_t draw_) {
+    if (!given()) return;
     t = layout.t0 + step + (layout.origins != nullptr ? layout.origins[b] : 0);
     id = noise.sequence_id[b];
     draw = static_cast<std::uint32_t>(draw_);
     if (noise.first_draw != nullptr) draw += noise.first_draw[b];
   }
   __device__ __forceinline__ float operator()(std::int64_t component) const {
+    if (!given()) return 0;
     const Words words =
         philox(noise_counter(noise.key.site, noise.step, id, draw, t, width, component / 4),
                noise.key.seed);
@@ -65,6 +69,8 @@ class NoiseFactor {
     lanes_.sync();
     return sound_;
   }
+  __device__ __forceinline__ const Real* source() const { return source_; }  ///< what it followed
+
   /// Draws components first .. first + k of the row. Everybody's after it.
   __device__ __forceinline__ void draw(const RowNoise& noise, std::int64_t first) {
     lanes_.sync();
@@ -108,7 +114,7 @@ class StatePath {
     const std::int64_t n = model_.n;
     const int i = lanes_.lane();
     const Real* S = t == 0 ? model_.P0.data + b * model_.P0.sequence : at(model_.Q, layout_, t, b);
-    if (!noise_.follow(S, false)) return false;
+    if (noise.given() && !noise_.follow(S, false)) return false;
     if (t == 0) {
       z = prior_mean(model_, b, i);
     } else {
@@ -117,13 +123,17 @@ class StatePath {
       z = dot<Real, N>(at_.A + i * kRow<Real, N>, at_.z);
       if (i < n) z += inputs_of(i, model_.U, layout_, model_.B, model_.state_offset, u_, t, b);
     }
-    noise_.draw(noise, 0);
-    if (i < n) z = noise_.add(i, z);
-    at_.z[i] = z;  // draw() has met: nobody reads the step before
+    if (noise.given()) {
+      noise_.draw(noise, 0);
+      if (i < n) z = noise_.add(i, z);
+    }
+    lanes_.sync();  // nobody reads the step before
+    at_.z[i] = z;
     lanes_.sync();
     return true;
   }
   __device__ __forceinline__ const Real* z() const { return at_.z; }
+  __device__ __forceinline__ NoiseFactor<Real, N>& noise() { return noise_; }
   __device__ __forceinline__ const Real* A() const { return at_.A; }  ///< of the last step >= 1
   /// A of step t to A(), where it is not there.
   __device__ __forceinline__ void bring_A(std::int64_t t, std::int64_t b) {

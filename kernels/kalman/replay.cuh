@@ -103,21 +103,6 @@ class Replay {
   const Real* A_ = nullptr;  // what stands in at_.A
 };
 
-/// This lane's component of A^T x, from its component of x. Begins with sync(); `vector`, [N], may
-/// be read until the next.
-template <class Real, int N>
-__device__ __forceinline__ Real transposed_times(const Lanes<Real, N>& lanes, const Real* A, Real x,
-                                                 Real* vector) {
-  lanes.sync();
-  vector[lanes.lane()] = x;
-  lanes.sync();
-  Real sum = 0;
-  for (int k = 0; k < N; ++k) {
-    sum = multiply_add(A[k * kRow<Real, N> + lanes.lane()], vector[k], sum);
-  }
-  return sum;
-}
-
 /// M += x c^T + c x^T, exactly symmetric, x and c by this lane's component and by all. All of M is
 /// everybody's before and after it.
 template <class Real, int N>

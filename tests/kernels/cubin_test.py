@@ -1,9 +1,10 @@
-"""What can be said of the CUDA kernels without a GPU: they compile for an architecture without a
-warning, spill nothing, use no stack and no more registers than their budget; and their machine code
-touches no local memory and adds no floats atomically. The latter needs cuobjdump and nvdisasm, on
-PATH or fetched by scripts/sass_tools; where they are missing the test says what it did not check.
+"""What can be said of the CUDA kernels of a room without a GPU: they compile for each architecture
+without a warning, spill nothing, use no stack and no more registers than their budget; and their
+machine code touches no local memory and adds no floats atomically. The latter needs cuobjdump and
+nvdisasm, on PATH or fetched by scripts/sass_tools; where they are missing the test says what it did
+not check.
 
-Usage: cubin_test.py --architecture sm_90a --nvcc NVCC --source ROOT --tools FOLDER -- OPTION...
+Usage: cubin_test.py --room kalman --nvcc NVCC --source ROOT --tools FOLDER -- OPTION...
 """
 
 import argparse
@@ -14,6 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+
+ARCHITECTURES = ("sm_80", "sm_90a")
 
 # Registers a thread, at most. Of 65536 a multiprocessor, with 256 threads a block, 32 leave room for
 # all the threads there can be, 40 for three quarters, 64 for a half. The row-wise kernels are bound by
@@ -101,7 +104,8 @@ KALMAN = ("kalman_filter/filter_sequences", "filter_chunks/summarise_chunks", "f
           "kalman_smoother/map_chunks", "kalman_smoother/smooth_chunks", "kalman_backward/map_chunks",
           "kalman_backward/differentiate_chunks", "chunk_ends/apply_maps",
           "kalman_forecast/forecast_sequences", "kalman_simulate/simulate_sequences",
-          "kalman_sample/keep_gains", "kalman_sample/draw_paths")
+          "gains/keep_gains", "kalman_sample/draw_paths",
+          "kalman_sample_backward/differentiate_draws")
 BUDGETS |= {name: 255 for name in KALMAN}
 BUDGETS |= {"gradient_sums/clear_entries": 40, "gradient_sums/add_sequences": 40}
 
@@ -113,7 +117,7 @@ BUDGETS |= {name: 255 for name in IN_CLUSTER}
 # A thread of these takes one column, unit, or element of a small matrix at a time.
 BY_ELEMENT = ("sums/", "matrix_product/", "gru/clear_spare_rows", "gru_steps/", "gru_cluster",
               "lstm_steps/", "lstm_cluster", "kalman_", "filter_chunks/", "chunk_ends/",
-              "gradient_sums/")
+              "gains/", "gradient_sums/")
 
 # Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
 MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS if not name.startswith(BY_ELEMENT)}
@@ -153,11 +157,12 @@ def kernel_name(source, symbol):
     return f"{source.stem}/{re.split('[(<]', readable)[0].split('::')[-1].split(' ')[-1]}"
 
 
-def check_ptxas(source, architecture, report):
-    names = []
+def check_ptxas(source, report):
+    """Names the kernels that were compiled, each with its architecture."""
+    seen = []
     for entry in re.split(r"Compiling entry function '", report)[1:]:
-        name = kernel_name(source, entry.split("'")[0])
-        names.append(name)
+        name, architecture = kernel_name(source, entry.split("'")[0]), entry.split("'")[2]
+        seen.append((name, architecture))
         where = f"{name} for {architecture}"
         stack, stores, loads = map(int, re.search(
             r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads",
@@ -168,24 +173,30 @@ def check_ptxas(source, architecture, report):
         expect(stores == 0 and loads == 0, f"{where}: spills {stores} + {loads} bytes")
         expect(name in BUDGETS, f"{name} has no budget of registers in {__file__}")
         expect(registers <= BUDGETS.get(name, 0), f"{where}: {registers} registers")
-    return names
+    return seen
 
 
-def check_sass(source, architecture, cubin, tools):
+def check_sass(source, fatbin, tools):
+    """Names the kernels that were looked at, each with its architecture."""
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
-    listing = run(pathlib.Path(tools) / "cuobjdump", "-sass", cubin, path=path)
-    for part in re.split(r"Function : ", listing)[1:]:
-        name = kernel_name(source, part.split("\n")[0].strip())
-        where = f"{name} for {architecture}"
-        for what, pattern in FORBIDDEN.items():
-            found = re.search(pattern, part)
-            expect(found is None, f"{where}: {what}: {found and found.group(0)}")
-        if name in MUST_HAVE:
-            expect(re.search(MUST_HAVE[name], part), f"{where}: lacks {MUST_HAVE[name]}")
-        if name in IN_CLUSTER and architecture == "sm_90a":
-            check_time_loop(where, part)
-        if name == "chain/run_chain" and architecture == "sm_90a":
-            check_exchange(where, part)
+    listing = run(pathlib.Path(tools) / "cuobjdump", "-sass", fatbin, path=path)
+    seen = []
+    for of_architecture in re.split(r"code for ", listing)[1:]:
+        architecture = of_architecture.split("\n")[0].strip()
+        for part in re.split(r"Function : ", of_architecture)[1:]:
+            name = kernel_name(source, part.split("\n")[0].strip())
+            seen.append((name, architecture))
+            where = f"{name} for {architecture}"
+            for what, pattern in FORBIDDEN.items():
+                found = re.search(pattern, part)
+                expect(found is None, f"{where}: {what}: {found and found.group(0)}")
+            if name in MUST_HAVE:
+                expect(re.search(MUST_HAVE[name], part), f"{where}: lacks {MUST_HAVE[name]}")
+            if name in IN_CLUSTER and architecture == "sm_90a":
+                check_time_loop(where, part)
+            if name == "chain/run_chain" and architecture == "sm_90a":
+                check_exchange(where, part)
+    return seen
 
 
 def check_time_loop(where, listing):
@@ -221,24 +232,31 @@ def find_tools(folder):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--architecture", required=True)
+    parser.add_argument("--room", required=True)
     parser.add_argument("--nvcc", required=True)
     parser.add_argument("--source", required=True, type=pathlib.Path)
     parser.add_argument("--tools", required=True)
     parser.add_argument("options", nargs="*")
     args = parser.parse_args()
-    tools, architecture = find_tools(args.tools), args.architecture
+    tools = find_tools(args.tools)
+    sources = sorted(args.source.glob(f"kernels/{args.room}/*.cu"))
     seen = []
     with tempfile.TemporaryDirectory() as folder:
-        for source in sorted(args.source.glob("kernels/*/*.cu")):
-            cubin = pathlib.Path(folder) / f"{source.stem}.cubin"
-            report = run(args.nvcc, *args.options, f"-arch={architecture}", "-cubin", "-Xptxas", "-v",
-                         f"-I{args.source}", f"-I{args.source}/include", "-o", cubin, source)
-            seen += check_ptxas(source, architecture, report)
+        for source in sources:
+            fatbin = pathlib.Path(folder) / f"{source.stem}.fatbin"
+            report = run(args.nvcc, *args.options, "-fatbin", "-Xptxas", "-v", f"-I{args.source}",
+                         f"-I{args.source}/include", "-o", fatbin, source)
+            compiled = check_ptxas(source, report)
+            seen += compiled
             if tools:
-                check_sass(source, architecture, cubin, tools)
+                looked_at = check_sass(source, fatbin, tools)
+                expect(sorted(looked_at) == sorted(compiled), f"{source}: not all was looked at")
+    stems = {source.stem for source in sources}
     for name in BUDGETS:  # once, or for each set of its template's arguments
-        expect(name in seen, f"{name}: not compiled for {architecture}")
+        stem = name.split("/")[0]
+        expect(any(args.source.glob(f"kernels/*/{stem}.cu")), f"{name}: a budget without a file")
+        for architecture in ARCHITECTURES if stem in stems else ():
+            expect((name, architecture) in seen, f"{name}: not compiled for {architecture}")
     if not tools:
         names = ", ".join(FORBIDDEN)
         print(f"not checked, for want of cuobjdump and nvdisasm (scripts/sass_tools): {names}, "

@@ -109,6 +109,7 @@ SEQVAE_CALLS(kalman_backward, KalmanBackwardArgs)
 SEQVAE_CALLS(kalman_forecast, KalmanForecastArgs)
 SEQVAE_CALLS(kalman_simulate, KalmanSimulateArgs)
 SEQVAE_CALLS(kalman_sample, KalmanSampleArgs)
+SEQVAE_CALLS(kalman_sample_backward, KalmanSampleBackwardArgs)
 #undef SEQVAE_CALLS
 
 /// A problem in the memory of the device that calls run on, and the calls' results by name.
@@ -153,12 +154,6 @@ class Calls {
     args.chunk = chunk;
     args.model = model_, args.data = data_, args.filtered = filtered();
     args.accumulate = accumulate;
-    std::mt19937 random(3);
-    const auto weights = [&](std::size_t count) {
-      std::vector<double> values(count);
-      for (double& x : values) x = std::normal_distribution<>()(random);
-      return values;
-    };
     if (moments) {
       args.grad_log_likelihood = {memory_.template bring<Real>(weights(rows_)), 1};
       args.grad_mean = {memory_.template bring<Real>(weights(rows_ * n_)), p_.shape.n};
@@ -172,29 +167,16 @@ class Calls {
       }
       args.grad_covariance = {memory_.template bring<Real>(of_covariance), p_.shape.n * p_.shape.n};
     }
-    const auto gradient = [&](const char* name, std::size_t entries, bool step) {
-      const bool both = step && !shared;
-      const std::size_t count =
-          both ? rows_ : (step ? size(p_.shape.T) : 1) * (shared ? 1 : size(p_.shape.B));
-      StepArray<Real> array(out(name, count, entries, accumulate ? 0.5 : kPoison).data);
-      array.sequence = shared ? 0 : static_cast<std::int64_t>(entries);
-      if (step) array.step = static_cast<std::int64_t>(entries) * (shared ? 1 : p_.shape.B);
-      return array;
-    };
-    const std::size_t U = size(p_.shape.U);
-    args.grad.A = gradient("grad A", n_ * n_, by_step);
-    args.grad.Q = gradient("grad Q", n_ * n_, by_step);
-    args.grad.state_offset = gradient("grad b", n_, by_step);
-    args.grad.C = gradient("grad C", m_ * n_, by_step);
-    args.grad.R = gradient("grad R", p_.shape.full_R ? m_ * m_ : m_, by_step);
-    args.grad.observation_offset = gradient("grad d", m_, by_step);
-    args.grad.m0 = gradient("grad m0", n_, false),
-    args.grad.P0 = gradient("grad P0", n_ * n_, false);
-    if (U > 0) {
-      args.grad.B = gradient("grad B", n_ * U, by_step);
-      args.grad.D = gradient("grad D", m_ * U, by_step);
-    }
-    args.grad.y = out("grad y", rows_, m_, accumulate ? 0.5 : kPoison);
+    set_gradient(args, shared, by_step);
+    call(args);
+  }
+  /// The gradient of S draws.
+  void differentiate_draws(std::int64_t S, bool shared, bool by_step, bool accumulate = false) {
+    KalmanSampleBackwardArgs<Real> args;
+    args.model = model_, args.data = data_, args.noise = noise(), args.S = S;
+    args.accumulate = accumulate;
+    args.grad_z = {memory_.template bring<Real>(weights(size(S) * rows_ * n_)), p_.shape.n};
+    set_gradient(args, shared, by_step);
     call(args);
   }
   void forecast() {
@@ -251,6 +233,39 @@ class Calls {
   std::int32_t* status() {
     statuses_.push_back(memory_.keep(std::vector<std::int32_t>(size(p_.shape.B), -1)));
     return statuses_.back();
+  }
+  std::vector<double> weights(std::size_t count) {
+    std::vector<double> values(count);
+    for (double& x : values) x = std::normal_distribution<>()(random_);
+    return values;
+  }
+  /// Where gradients go, of arrays as in differentiate().
+  template <class Args>
+  void set_gradient(Args& args, bool shared, bool by_step) {
+    const double start = args.accumulate ? 0.5 : kPoison;
+    const auto gradient = [&](const char* name, std::size_t entries, bool step) {
+      const bool both = step && !shared;
+      const std::size_t count =
+          both ? rows_ : (step ? size(p_.shape.T) : 1) * (shared ? 1 : size(p_.shape.B));
+      StepArray<Real> array(out(name, count, entries, start).data);
+      array.sequence = shared ? 0 : static_cast<std::int64_t>(entries);
+      if (step) array.step = static_cast<std::int64_t>(entries) * (shared ? 1 : p_.shape.B);
+      return array;
+    };
+    const std::size_t U = size(p_.shape.U);
+    args.grad.A = gradient("grad A", n_ * n_, by_step);
+    args.grad.Q = gradient("grad Q", n_ * n_, by_step);
+    args.grad.state_offset = gradient("grad b", n_, by_step);
+    args.grad.C = gradient("grad C", m_ * n_, by_step);
+    args.grad.R = gradient("grad R", p_.shape.full_R ? m_ * m_ : m_, by_step);
+    args.grad.observation_offset = gradient("grad d", m_, by_step);
+    args.grad.m0 = gradient("grad m0", n_, false),
+    args.grad.P0 = gradient("grad P0", n_ * n_, false);
+    if (U > 0) {
+      args.grad.B = gradient("grad B", n_ * U, by_step);
+      args.grad.D = gradient("grad D", m_ * U, by_step);
+    }
+    args.grad.y = out("grad y", rows_, m_, start);
   }
   KalmanFiltered<Real> filtered() const {
     KalmanFiltered<Real> filtered;
@@ -313,6 +328,7 @@ class Calls {
   std::vector<std::int32_t*> statuses_;
   Rows<Real> mean_, covariance_;
   bool shared_ = false;
+  std::mt19937 random_{3};
 };
 
 template <class Real, class Work>

@@ -265,8 +265,8 @@ struct KalmanSampleArgs {
 };
 
 /// Reverse mode of kalman_sample, the noise held: the gradient of <grad_z, z>, summed over draws.
-/// By Q, R and P0 it goes through their roots: what has no noise is taken to stay without. Each
-/// draw costs a filter and a gradient of smoothed means. Not with diffuse states; on the CPU alone.
+/// By Q, R and P0 it goes through their roots: what has no noise is taken to stay without. Not with
+/// diffuse states. Sequences with a bad status must not be passed.
 template <class Real>
 struct KalmanSampleBackwardArgs {
   KalmanModel<Real> model;
@@ -333,6 +333,8 @@ template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanSimulateArgs<Real>& args);
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanSampleArgs<Real>& args);
+template <class Real>
+std::size_t kalman_workspace_bytes(const KalmanSampleBackwardArgs<Real>& args);
 /// \throws InvalidArgument naming argument, value and rule. The kernels call it first.
 template <class Real>
 void check(const KalmanFilterArgs<Real>& args);
@@ -346,6 +348,8 @@ template <class Real>
 void check(const KalmanSimulateArgs<Real>& args);
 template <class Real>
 void check(const KalmanSampleArgs<Real>& args);
+template <class Real>
+void check(const KalmanSampleBackwardArgs<Real>& args);
 /// Enqueues on the stream; capturable; the same bits in every run. \throws InvalidArgument also
 /// where a sequence's matrices are more than a block's shared memory holds.
 template <class Real>
@@ -360,6 +364,8 @@ template <class Real>
 void kalman_simulate(const KalmanSimulateArgs<Real>& args, Stream stream);
 template <class Real>
 void kalman_sample(const KalmanSampleArgs<Real>& args, Stream stream);
+template <class Real>
+void kalman_sample_backward(const KalmanSampleBackwardArgs<Real>& args, Stream stream);
 }  // namespace cuda
 
 namespace cpu {
