@@ -10,6 +10,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -90,9 +91,35 @@ class System {
         seconds_a_call(turn, [&](Stream stream) { cuda::kalman_smoother(smoother_, stream); }));
     add(cases, "kalman_backward", variant, moments,
         seconds_a_call(turn, [&](Stream stream) { cuda::kalman_backward(backward_, stream); }));
+    if (chunk == 0) time_draws(turn, variant, moments, cases);
   }
 
  private:
+  /// One draw of each sequence, its gradient, and that of smoothed moments.
+  void time_draws(double turn, const std::string& variant, double moments, io::Json& cases) {
+    const std::int64_t rows = s_.T * s_.B;
+    std::vector<std::uint32_t> ids(count(s_.B));
+    std::iota(ids.begin(), ids.end(), 0u);
+    const DeviceArray<std::uint32_t> numbers(ids);
+    KalmanSampleArgs<Real> draw;
+    draw.model = model_, draw.data = data_, draw.filtered = smoother_.filtered, draw.S = 1;
+    draw.noise.sequence_id = numbers.data(), draw.status = status_->data();
+    draw.z = {make(rows * s_.n), s_.n};
+    KalmanSampleBackwardArgs<Real> reverse;
+    reverse.model = model_, reverse.data = data_, reverse.noise = draw.noise, reverse.S = 1;
+    reverse.grad_z = draw.z, reverse.grad = backward_.grad;
+    KalmanBackwardArgs<Real> smoothed = backward_;
+    smoothed.grad_smoothed_mean = filter_.mean;
+    smoothed.grad_smoothed_covariance = filter_.covariance;
+    lend_workspace(draw), lend_workspace(reverse), lend_workspace(smoothed);
+    add(cases, "kalman_sample", variant, moments,
+        seconds_a_call(turn, [&](Stream stream) { cuda::kalman_sample(draw, stream); }));
+    add(cases, "kalman_sample_backward", variant, moments, seconds_a_call(turn, [&](Stream stream) {
+          cuda::kalman_sample_backward(reverse, stream);
+        }));
+    add(cases, "kalman_backward", variant + ", of smoothed moments too", 2 * moments,
+        seconds_a_call(turn, [&](Stream stream) { cuda::kalman_backward(smoothed, stream); }));
+  }
   static std::size_t count(std::int64_t n) { return static_cast<std::size_t>(n); }
   Real* bring(const std::vector<Real>& values) {
     arrays_.push_back(std::make_unique<DeviceArray<Real>>(values));
@@ -115,7 +142,7 @@ class System {
                      {"us", seconds * 1e6},
                      {"us_a_step", seconds * 1e6 / static_cast<double>(s_.T)},
                      {"gb_per_s", bytes / seconds / 1e9}});
-    std::cerr << fmt::format("{:16} {:16} {:48} {:10.1f} us {:8.3f} us a step\n", name, s_.name,
+    std::cerr << fmt::format("{:22} {:16} {:58} {:10.1f} us {:8.3f} us a step\n", name, s_.name,
                              variant, seconds * 1e6, seconds * 1e6 / static_cast<double>(s_.T));
   }
 

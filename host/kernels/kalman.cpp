@@ -348,17 +348,8 @@ std::size_t kalman_workspace_bytes(const KalmanSmootherArgs<Real>& a) {
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<Real>& a) {
   require_on_cuda(a.model, a.data.layout, "kalman_backward");
-  if (a.grad_smoothed_mean || a.grad_smoothed_covariance) {
-    throw InvalidArgument(
-        "kalman_backward: a gradient of smoothed moments is given, must not be on "
-        "a CUDA device");
-  }
   require(a.chunk >= 0, "kalman_backward", "chunk", a.chunk, ">= 0");
-  return kalman::GradientSums<Real>(
-             a, kalman::chunks_of(a),
-             std::max(kalman::bytes_of<kalman::BackwardMapMemory>(a.model),
-                      kalman::ApplyMemory<Real, 64>(Arena(nullptr, kalman::kAlignment)).bytes))
-      .bytes;
+  return kalman::ReverseWorkspace<Real>(a, kalman::chunks_of(a)).bytes;
 }
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanForecastArgs<Real>& a) {
@@ -382,10 +373,7 @@ std::size_t kalman_workspace_bytes(const KalmanSampleArgs<Real>& a) {
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanSampleBackwardArgs<Real>& a) {
   require_on_cuda(a.model, a.data.layout, "kalman_sample_backward");
-  return kalman::DrawGradientWorkspace<Real>(
-             a, std::max(kalman::bytes_of<kalman::FilterMemory>(a.model, KalmanForm::joseph),
-                         kalman::bytes_of<kalman::DrawGradientMemory>(a.model)))
-      .bytes;
+  return kalman::ReverseWorkspace<Real>(a).bytes;
 }
 
 template <class Real>

@@ -74,26 +74,50 @@ struct GradientSums {
   }
 };
 
-/// Of the gradient of draws: the sums of gradients first, of one chunk.
+/// Of what a chunk's lanes, or a sequence's, have of the workspace where n > 32.
 template <class Real>
-struct DrawGradientWorkspace {
+std::size_t lane_bytes(const KalmanSampleBackwardArgs<Real>& a) {
+  return std::max(bytes_of<FilterMemory>(a.model, KalmanForm::joseph),
+                  bytes_of<DrawGradientMemory>(a.model));
+}
+template <class Real>
+std::size_t lane_bytes(const KalmanBackwardArgs<Real>& a) {
+  return std::max({bytes_of<BackwardMapMemory>(a.model),
+                   ApplyMemory<Real, 64>(Arena(nullptr, kAlignment)).bytes,
+                   bytes_of<FilterMemory>(a.model, KalmanForm::joseph),
+                   bytes_of<DrawGradientMemory>(a.model),
+                   bytes_of<CovarianceGradientMemory>(a.model)});
+}
+
+/// Of a reverse pass: the sums of gradients first, then what those of draws, or of smoothed means,
+/// and of smoothed covariances keep.
+template <class Real>
+struct ReverseWorkspace {
   GradientSums<Real> sums;
   Gains<Real> gains;
-  KeptDraw<Real> kept;
+  KeptDraw<Real> draw;
+  Real* D;  ///< [B][T][n][n]
   std::size_t bytes;
 
-  DrawGradientWorkspace(const KalmanSampleBackwardArgs<Real>& a, std::size_t sequence_bytes)
-      : DrawGradientWorkspace(a, sequence_bytes, Arena(a.workspace, kAlignment)) {}
+  ReverseWorkspace(const KalmanBackwardArgs<Real>& a, const Chunks& chunks)
+      : ReverseWorkspace(a, chunks, lane_bytes(a), bool(a.grad_smoothed_mean),
+                         bool(a.grad_smoothed_covariance), Arena(a.workspace, kAlignment)) {}
+  explicit ReverseWorkspace(const KalmanSampleBackwardArgs<Real>& a)
+      : ReverseWorkspace(sums_of(a), Chunks{a.data.layout.T, 1}, lane_bytes(a), true, false,
+                         Arena(a.workspace, kAlignment)) {}
 
  private:
-  DrawGradientWorkspace(const KalmanSampleBackwardArgs<Real>& a, std::size_t sequence_bytes,
-                        Arena arena)
-      : sums(sums_of(a), Chunks{a.data.layout.T, 1}, sequence_bytes),
-        gains(a.model, a.data.layout, true, behind(sums.bytes, arena)) {
-    const std::int64_t steps = a.data.layout.B * a.data.layout.T;
-    kept.v = arena.take<Real>(steps * a.model.m), kept.w = arena.take<Real>(steps * a.model.m);
-    kept.z = arena.take<Real>(steps * a.model.n), kept.lambda = arena.take<Real>(steps * a.model.n);
-    bytes = arena.used() + kAlignment;
+  ReverseWorkspace(const KalmanBackwardArgs<Real>& a, const Chunks& chunks,
+                   std::size_t sequence_bytes, bool draws, bool covariances, Arena arena)
+      : sums(a, chunks, sequence_bytes),
+        gains(a.model, draws || covariances ? a.data.layout : RowLayout(), true,
+              behind(sums.bytes, arena)) {
+    const std::int64_t n = a.model.n, m = a.model.m, steps = a.data.layout.B * a.data.layout.T;
+    const std::int64_t drawn = draws ? steps : 0;
+    draw.v = arena.take<Real>(drawn * m), draw.w = arena.take<Real>(drawn * m);
+    draw.z = arena.take<Real>(drawn * n), draw.lambda = arena.take<Real>(drawn * n);
+    D = arena.take<Real>(covariances ? steps * n * n : 0);
+    bytes = std::max(arena.used(), kAlignment);
   }
   static KalmanBackwardArgs<Real> sums_of(const KalmanSampleBackwardArgs<Real>& a) {
     KalmanBackwardArgs<Real> sums;

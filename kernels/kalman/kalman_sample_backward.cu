@@ -7,6 +7,7 @@
 #include "kernels/kalman/gains.cuh"
 #include "kernels/kalman/gradient_sums.cuh"
 #include "kernels/kalman/sequences.cuh"
+#include "kernels/kalman/smoothed_gradient.cuh"
 
 namespace seqvae::cuda {
 namespace kalman {
@@ -27,26 +28,34 @@ __global__ void __launch_bounds__(kBlockThreads<N>, 1)
 }
 
 }  // namespace
+
+template <class Real>
+void add_draw_gradient(const KalmanSampleBackwardArgs<Real>& a, const Gains<Real>& gains,
+                       const KeptDraw<Real>& kept, void* memory, const char* where, StreamAt at) {
+  with_size(a.model.n, [&](auto size) {
+    const DrawGradientMemory<Real, size> each(a.model, Arena(nullptr, kAlignment));
+    launch_sequences<size>(differentiate_draws<Real, size>, a.data.layout.B, each.bytes, memory,
+                           where, at, a, gains, kept);
+  });
+}
+template void add_draw_gradient(const KalmanSampleBackwardArgs<float>&, const Gains<float>&,
+                                const KeptDraw<float>&, void*, const char*, StreamAt);
+template void add_draw_gradient(const KalmanSampleBackwardArgs<double>&, const Gains<double>&,
+                                const KeptDraw<double>&, void*, const char*, StreamAt);
+
 }  // namespace kalman
 
 template <class Real>
 void kalman_sample_backward(const KalmanSampleBackwardArgs<Real>& a, Stream stream) {
   cuda::check(a);
-  kalman::with_size(a.model.n, [&](auto size) {
-    using namespace kalman;
-    const Arena none(nullptr, kAlignment);
-    const FilterMemory<Real, size> filter(a.model, KalmanForm::joseph, none);
-    const DrawGradientMemory<Real, size> gradient(a.model, none);
-    const DrawGradientWorkspace<Real> w(a, std::max(filter.bytes, gradient.bytes));
-    KalmanSampleBackwardArgs<Real> apart = a;
-    apart.grad = w.sums.apart;
-    const char* where = "kalman_sample_backward";
-    clear(w.sums, stream);
-    find_gains(a.model, a.data, w.gains, a.workspace, where, stream);
-    launch_sequences<size>(differentiate_draws<Real, size>, a.data.layout.B, gradient.bytes,
-                           a.workspace, where, stream, apart, w.gains, w.kept);
-    add(w.sums, stream);
-  });
+  const kalman::ReverseWorkspace<Real> w(a);
+  KalmanSampleBackwardArgs<Real> apart = a;
+  apart.grad = w.sums.apart;
+  const char* where = "kalman_sample_backward";
+  clear(w.sums, stream);
+  find_gains(a.model, a.data, w.gains, a.workspace, where, stream);
+  add_draw_gradient(apart, w.gains, w.draw, a.workspace, where, stream);
+  add(w.sums, stream);
 }
 template void kalman_sample_backward(const KalmanSampleBackwardArgs<float>&, Stream);
 template void kalman_sample_backward(const KalmanSampleBackwardArgs<double>&, Stream);

@@ -253,6 +253,20 @@ __device__ __forceinline__ void transposed_congruence(const Lanes<Real, N>& lane
   lanes.sync();
 }
 
+/// M += x c^T + c x^T, exactly symmetric, x and c by this lane's component and by all. All of M is
+/// everybody's before and after it.
+template <class Real, int N>
+__device__ __forceinline__ void add_symmetric(const Lanes<Real, N>& lanes, Real x,
+                                              const Real* all_x, const Real* c,
+                                              OwnRow<Real, N>& row, Real* M) {
+  const int i = lanes.lane();
+  const Real own = c[i];
+#pragma unroll(kUnrolled <N>)
+  for (int j = 0; j < N; ++j) row[j] += own * all_x[j] + x * c[j];
+  store(M + i * kRow<Real, N>, row);
+  lanes.sync();
+}
+
 /// M = (M + M^T) / 2. M is everybody's before and after it.
 template <class Real, int N>
 __device__ __forceinline__ void make_symmetric(const Lanes<Real, N>& lanes, Real* M, Real* rows) {

@@ -384,6 +384,28 @@ struct KeptDraw {
   Real *z, *lambda;  ///< [B][T][n] each  filtered
 };
 
+/// What the gradient of smoothed covariances has of a sequence (covariance_gradient.cuh).
+template <class Real, int N>
+struct CovarianceGradientMemory {
+  Real* exchange;
+  Real *A, *P, *W, *D, *N_later, *O, *H, *product;  ///< [N][N] each
+  Real *r, *rho, *rows;                             ///< [N] twice; as in CovarianceMemory
+  Real *k, *a, *kappa;                              ///< [m][N] each
+  ObservationMemory<Real, N> observation;
+  std::size_t bytes;
+
+  SEQVAE_HOST_DEVICE CovarianceGradientMemory(const KalmanModel<Real>& model, Arena arena)
+      : exchange(arena.take<Real>(2)), observation(model.m, model.diagonal_R, arena) {
+    for (Real** matrix : {&A, &P, &W, &D, &N_later, &O, &H, &product}) {
+      *matrix = arena.take<Real>(N * kRow<Real, N>);
+    }
+    r = arena.take<Real>(N), rho = arena.take<Real>(N);
+    rows = arena.take<Real>(N <= 32 ? 0 : N * kRow<Real, N>);
+    for (Real** row : {&k, &a, &kappa}) *row = arena.take<Real>(model.m * kRow<Real, N>);
+    bytes = arena.used();
+  }
+};
+
 /// Bytes of a sequence's memory where it is in the workspace, of more than 32 states.
 template <template <class, int> class Memory, class Real, class... More>
 std::size_t bytes_of(const KalmanModel<Real>& model, More... more) {

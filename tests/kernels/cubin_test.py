@@ -105,7 +105,8 @@ KALMAN = ("kalman_filter/filter_sequences", "filter_chunks/summarise_chunks", "f
           "kalman_backward/differentiate_chunks", "chunk_ends/apply_maps",
           "kalman_forecast/forecast_sequences", "kalman_simulate/simulate_sequences",
           "gains/keep_gains", "kalman_sample/draw_paths",
-          "kalman_sample_backward/differentiate_draws")
+          "kalman_sample_backward/differentiate_draws",
+          "covariance_gradient/differentiate_covariances")
 BUDGETS |= {name: 255 for name in KALMAN}
 BUDGETS |= {"gradient_sums/clear_entries": 40, "gradient_sums/add_sequences": 40}
 
@@ -117,7 +118,7 @@ BUDGETS |= {name: 255 for name in IN_CLUSTER}
 # A thread of these takes one column, unit, or element of a small matrix at a time.
 BY_ELEMENT = ("sums/", "matrix_product/", "gru/clear_spare_rows", "gru_steps/", "gru_cluster",
               "lstm_steps/", "lstm_cluster", "kalman_", "filter_chunks/", "chunk_ends/",
-              "gains/", "gradient_sums/")
+              "gains/", "gradient_sums/", "covariance_gradient/")
 
 # Machine code that must be there, by kernel: rows that fit are read 16 bytes at a time.
 MUST_HAVE = {name: r"\bLDG\.E\.128\b" for name in BUDGETS if not name.startswith(BY_ELEMENT)}

@@ -157,16 +157,22 @@ class Calls {
     if (moments) {
       args.grad_log_likelihood = {memory_.template bring<Real>(weights(rows_)), 1};
       args.grad_mean = {memory_.template bring<Real>(weights(rows_ * n_)), p_.shape.n};
-      std::vector<double> of_covariance = weights(rows_ * n_ * n_);
-      for (std::size_t r = 0; r < rows_; ++r) {
-        for (std::size_t i = 0; i < n_; ++i) {
-          for (std::size_t j = 0; j < i; ++j) {
-            of_covariance[(r * n_ + i) * n_ + j] = of_covariance[(r * n_ + j) * n_ + i];
-          }
-        }
-      }
-      args.grad_covariance = {memory_.template bring<Real>(of_covariance), p_.shape.n * p_.shape.n};
+      args.grad_covariance = of_covariances();
     }
+    set_gradient(args, shared, by_step);
+    call(args);
+  }
+  /// Of smoothed means, smoothed covariances or both, and of nothing else.
+  void differentiate_smoothed(bool means, bool covariances, bool shared, bool by_step,
+                              std::int64_t chunk = 1 << 20) {
+    KalmanBackwardArgs<Real> args;
+    args.chunk = chunk;
+    args.model = model_, args.data = data_, args.filtered = filtered();
+    args.grad_log_likelihood = {memory_.template bring<Real>(std::vector<double>(1)), 0};
+    if (means) {
+      args.grad_smoothed_mean = {memory_.template bring<Real>(weights(rows_ * n_)), p_.shape.n};
+    }
+    if (covariances) args.grad_smoothed_covariance = of_covariances();
     set_gradient(args, shared, by_step);
     call(args);
   }
@@ -238,6 +244,18 @@ class Calls {
     std::vector<double> values(count);
     for (double& x : values) x = std::normal_distribution<>()(random_);
     return values;
+  }
+  /// Symmetric weights of each row's covariance.
+  Rows<const Real> of_covariances() {
+    std::vector<double> values = weights(rows_ * n_ * n_);
+    for (std::size_t r = 0; r < rows_; ++r) {
+      for (std::size_t i = 0; i < n_; ++i) {
+        for (std::size_t j = 0; j < i; ++j) {
+          values[(r * n_ + i) * n_ + j] = values[(r * n_ + j) * n_ + i];
+        }
+      }
+    }
+    return {memory_.template bring<Real>(values), p_.shape.n * p_.shape.n};
   }
   /// Where gradients go, of arrays as in differentiate().
   template <class Args>

@@ -112,6 +112,39 @@ TEST_P(CudaKalman, DrawsHaveTheirParity) {
       is_small(GetParam()));
 }
 
+TEST_P(CudaKalman, GradientOfSmoothedMomentsHasItsParity) {
+  KalmanShape shape = GetParam();
+  if (shape.B == 1) shape.B = 9;  // of a single number the CPU may be right by luck
+  const KalmanProblem p(shape);
+  for (const bool means : {true, false}) {
+    for (const bool shared : {true, false}) {
+      if (shared && (shape.m == 1 || shape.n > 32)) continue;  // as above; takes long
+      SCOPED_TRACE(testing::Message() << (means ? "means" : "covariances") << ", "
+                                      << (shared ? "shared" : "each sequence"));
+      expect_parity(
+          p,
+          [&](auto& calls) {
+            calls.filter(KalmanForm::joseph);
+            calls.differentiate_smoothed(means, !means, shared, shape.varying);
+          },
+          is_small(shape) && shared && !means);  // those of means by the kernel of draws
+    }
+  }
+}
+
+/// To what likelihoods and filtered moments give, in chunks.
+TEST(CudaKalmanGradient, OfAllMomentsIsTheirSum) {
+  KalmanShape shape = kShapes[5];
+  shape.T = 11;
+  expect_parity(
+      KalmanProblem(shape),
+      [](auto& calls) {
+        calls.filter(KalmanForm::joseph);
+        calls.differentiate_smoothed(true, true, true, false, 3);
+      },
+      false);
+}
+
 TEST_P(CudaKalman, GradientOfDrawsHasItsParity) {
   KalmanShape shape = GetParam();
   if (shape.B == 1) shape.B = 9;  // of a single number the CPU may be right by luck
@@ -235,17 +268,12 @@ TEST(CudaKalmanRefuses, WhatItIsNotCompiledFor) {
                   testing::HasSubstr("model.diffuse is given, must be null on a CUDA device")));
   KalmanBackwardArgs<double> backward;
   backward.model.n = 1, backward.model.m = 1;
-  const double gradient = 1;
   backward.chunk = -1;
   EXPECT_THAT([&] { cuda::kalman_workspace_bytes(backward); },
               testing::ThrowsMessage<InvalidArgument>(
                   testing::HasSubstr("kalman_backward: chunk = -1, must be >= 0")));
   EXPECT_THAT([&] { check(backward); }, testing::ThrowsMessage<InvalidArgument>(testing::HasSubstr(
                                             "kalman_backward: chunk = -1, must be >= 0")));
-  backward.grad_smoothed_covariance = {&gradient, 1};
-  EXPECT_THAT([&] { cuda::kalman_workspace_bytes(backward); },
-              testing::ThrowsMessage<InvalidArgument>(testing::HasSubstr(
-                  "a gradient of smoothed moments is given, must not be on a CUDA device")));
 }
 
 }  // namespace

@@ -198,8 +198,8 @@ struct KalmanBackwardArgs {
   Rows<const Real> grad_log_likelihood;       ///< [rows][1]  not given: ones
   Rows<const Real> grad_mean;                 ///< [rows][n]  optional
   Rows<const Real> grad_covariance;           ///< [rows][n * n]  symmetric; optional
-  Rows<const Real> grad_smoothed_mean;        ///< [rows][n]  optional; on the CPU alone
-  Rows<const Real> grad_smoothed_covariance;  ///< [rows][n * n]  symmetric; as above
+  Rows<const Real> grad_smoothed_mean;        ///< [rows][n]  optional
+  Rows<const Real> grad_smoothed_covariance;  ///< [rows][n * n]  symmetric; optional
   std::int64_t chunk = 0;                     ///< as in KalmanSmootherArgs
   KalmanGradient<Real> grad;
   bool accumulate = false;  ///< add to what stands in grad; else overwrite
