@@ -10,11 +10,11 @@ does not compile, or that changes no result (UNNOTICEABLE), is replaced by anoth
 
 Each result is a line of the state file; a run that was cut short goes on from there.
 
-Usage: mutate.py --build BUILD_FOLDER [--count N] [--seed N] [--rule TEXT] [--below FOLDER]
+Usage: mutate.py --build BUILD_FOLDER [--count N] [--seed N] [--rule TEXT] [--below PREFIX]
                  [--state FILE] [--list]
        --count: faults to plant; without it all
        --rule: only rules whose name contains the text
-       --below: only places in that folder of kernels/
+       --below: only places in files whose path in kernels/ begins so
        --state: BUILD_FOLDER/faults.jsonl, if not given
        --list: the places, and plants nothing
 Exit status 1 where a fault was not noticed.
@@ -142,8 +142,8 @@ class Fault:
         line, column = source.count("\n", 0, start) + 1, start - source.rfind("\n", 0, start)
         change = " ".join(f"{source[start:end].strip()} -> {text.strip()}".split())
         self.name = f"{path.relative_to(ROOT)}:{line}:{column}: {rule}: {change}"
-        below = path.relative_to(ROOT / "kernels").as_posix()
-        self.tests = next(tests for key, tests in FAMILIES.items() if below.startswith(key))
+        self.below = path.relative_to(ROOT / "kernels").as_posix()
+        self.tests = next(tests for key, tests in FAMILIES.items() if self.below.startswith(key))
         # Why nothing can notice it, or None: a piece that the place lies in says so.
         self.excuse = next((why for of, why, pieces in UNNOTICEABLE if of == rule for piece in pieces
                             if end <= source.rfind(piece, 0, start + len(piece)) + len(piece)), None)
@@ -295,7 +295,7 @@ def main():
     parser.add_argument("--state", type=pathlib.Path)
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
-    faults = [f for f in all_faults(args.rule) if args.below in ("", f.path.parent.name)]
+    faults = [f for f in all_faults(args.rule) if f.below.startswith(args.below)]
     if args.list:
         print(*faults, sep="\n")
         return
