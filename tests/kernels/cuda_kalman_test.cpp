@@ -254,6 +254,32 @@ TEST(CudaKalmanStatus, NamesTheFirstStepWhoseTransitionIsNaN) {
   }
 }
 
+TEST(CudaKalmanStatus, NamesTheFirstStepWhoseNoiseHasNoLaw) {
+  for (const bool of_state : {true, false}) {
+    KalmanProblem p({6, 3, 3, 2, 0, false, true, true, true, false, 0});
+    const std::size_t step = 2 * 3 + 1;  // step 2 of sequence 1
+    if (of_state) {                      // by so little that the filter goes on
+      std::fill_n(p.Q.values.begin() + step * 9, 9, 0.0);
+      for (std::size_t i = 0; i < 3; ++i) p.Q.values[step * 9 + i * 4] = -1e-3;
+    } else {
+      std::fill_n(p.R.values.begin() + step * 4, 4, -50.0);
+    }
+    const auto work = [&](auto& calls) {
+      calls.simulate(2);
+      if (!of_state) return;
+      calls.filter(KalmanForm::joseph);
+      calls.sample(2);
+    };
+    const Results cuda = results_of<double>(p, How::cuda, work);
+    const Results cpu = results_of<double>(p, How::cpu, work);
+    for (std::size_t i = 0; i < cpu.size(); ++i) {
+      if (cpu[i].first != std::string("status")) continue;
+      EXPECT_EQ(cuda[i].second, cpu[i].second);
+    }
+    EXPECT_EQ(cuda.back().second[1], 3) << of_state;
+  }
+}
+
 TEST(CudaKalmanRefuses, WhatItIsNotCompiledFor) {
   KalmanFilterArgs<double> args;
   args.model.n = 65, args.model.m = 1;
