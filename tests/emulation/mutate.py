@@ -138,6 +138,9 @@ UNNOTICEABLE = [
      ["x.rows > 4", "x.rows > 2"]),
     ("a barrier left out", "a row is filled by the lanes that wrote it, or that have met since",
      ["lanes_.sync();  // rows of a step that broke"]),
+    ("a bound moved out", "of one row an addend and a bias are the same", ["stride == 0 && M > 1"]),
+    ("a bound moved in", "the map of a chunk without steps is the identity",
+     ["chunk.number == 0 || chunk.begin >= chunk.end"]),
     ("a bound moved out", "no sequence has a step there, so that nothing is done",
      ["for (int j = 0; j < a.layout.T; ++j) {\n    dense(product, stream);"]),
 ]
