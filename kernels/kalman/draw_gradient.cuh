@@ -127,7 +127,7 @@ class DrawGradient {
         const Real c = i < n ? gains_.c[place * n + i] : Real(0);
         const Real k = i < n ? gains_.k[place * n + i] : Real(0);
         const Real eps = root(gains_.h[place]) * static_cast<Real>(noise(n + j));
-        const Real v = gains_.e[place] - eps - lanes_.sum(c * z) - lanes_.sum(c * mean);
+        const Real v = gains_.e[place] - eps - lanes_.sum(c * (z + mean));
         const Real w = -lanes_.sum(c * lambda);
         mean = multiply_add(v, k, mean), lambda = multiply_add(w, k, lambda);
         if (i == 0) kept_.v[place] = v, kept_.w[place] = w;

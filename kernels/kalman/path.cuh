@@ -126,9 +126,10 @@ class StatePath {
     if (noise.given()) {
       noise_.draw(noise, 0);
       if (i < n) z = noise_.add(i, z);
+    } else {
+      lanes_.sync();
     }
-    lanes_.sync();  // nobody reads the step before
-    at_.z[i] = z;
+    at_.z[i] = z;  // all have met: nobody reads the step before
     lanes_.sync();
     return true;
   }
