@@ -143,7 +143,7 @@ std::vector<float> normals(std::int64_t count) {
   std::vector<float> values(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < values.size(); ++i) {
     values[i] = static_cast<float>(
-        test::value_at(test::Values::normal, 0, 0, static_cast<std::int64_t>(i), count));
+        test::value_at(test::Filling::normal, 0, 0, static_cast<std::int64_t>(i), count));
   }
   return values;
 }

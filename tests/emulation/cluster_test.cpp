@@ -35,13 +35,13 @@ TEST(EmulatedCluster, IsTheSameForTheSameSeed) {
   EXPECT_EQ(text(), text());
 }
 
-struct Planted {
+struct PlantedCluster {
   Cluster fault;
   testing::Matcher<Fault> found;
   std::string text;  // of the report, a piece that does not hang on the schedule
 };
 
-class EmulatedClusterFault : public testing::TestWithParam<Planted> {};
+class EmulatedClusterFault : public testing::TestWithParam<PlantedCluster> {};
 
 TEST_P(EmulatedClusterFault, IsFoundUnderAnySchedule) {
   const DeviceArray<unsigned> y(kCells);
@@ -56,32 +56,37 @@ TEST_P(EmulatedClusterFault, IsFoundUnderAnySchedule) {
 INSTANTIATE_TEST_SUITE_P(
     Planted, EmulatedClusterFault,
     testing::Values(
-        Planted{Cluster::one_buffer, Fault::race, "shared memory that block"},
-        Planted{Cluster::no_arm, Fault::dead_wait,
-                "which is in phase 0: 1 of 1 arrivals missing, 1024 bytes too many"},
-        Planted{Cluster::too_few_bytes, Fault::dead_wait, "0 of 1 arrivals missing"},
-        Planted{Cluster::too_many_bytes,
-                AnyOf(Fault::race, Fault::mbarrier_misuse, Fault::uninitialised), ""},
-        Planted{Cluster::wrong_parity,
-                AnyOf(Fault::race, Fault::mbarrier_misuse, Fault::uninitialised), ""},
-        Planted{Cluster::no_wait, AnyOf(Fault::race, Fault::mbarrier_misuse, Fault::uninitialised),
-                ""},
-        Planted{Cluster::no_sync_before_send, AnyOf(Fault::race, Fault::uninitialised),
-                "shared memory"},
-        Planted{Cluster::no_initialisation, Fault::mbarrier_misuse,
-                "mbarrier_arm: not an mbarrier, or not initialised"},
-        Planted{Cluster::no_cluster_barrier, AnyOf(Fault::race, Fault::mbarrier_misuse),
-                "initialised"},
-        Planted{Cluster::leaves_early, Fault::late_write, "writes into a CTA that has ended"},
-        Planted{Cluster::misaligned_send, Fault::misaligned, "st_async: not aligned to 16 bytes"},
-        Planted{Cluster::plain_store, Fault::out_of_range,
-                "writes the shared memory of another block, where only st_async may write"},
-        Planted{Cluster::wrong_rank, Fault::out_of_range, "map_shared: rank 4 in a cluster of 4"},
-        Planted{Cluster::armed_twice, Fault::mbarrier_misuse, "too much for the mbarrier"},
-        Planted{Cluster::initialised_twice, Fault::mbarrier_misuse, "is an mbarrier already"},
-        Planted{Cluster::other_mbarrier, Fault::mbarrier_misuse, "of another CTA than the bytes"},
-        Planted{Cluster::barrier_in_branch, Fault::divergence,
-                "waits at a cluster barrier while"}));
+        PlantedCluster{Cluster::one_buffer, Fault::race, "shared memory that block"},
+        PlantedCluster{Cluster::no_arm, Fault::dead_wait,
+                       "which is in phase 0: 1 of 1 arrivals missing, 1024 bytes too many"},
+        PlantedCluster{Cluster::too_few_bytes, Fault::dead_wait, "0 of 1 arrivals missing"},
+        PlantedCluster{Cluster::too_many_bytes,
+                       AnyOf(Fault::race, Fault::mbarrier_misuse, Fault::uninitialised), ""},
+        PlantedCluster{Cluster::wrong_parity,
+                       AnyOf(Fault::race, Fault::mbarrier_misuse, Fault::uninitialised), ""},
+        PlantedCluster{Cluster::no_wait,
+                       AnyOf(Fault::race, Fault::mbarrier_misuse, Fault::uninitialised), ""},
+        PlantedCluster{Cluster::no_sync_before_send, AnyOf(Fault::race, Fault::uninitialised),
+                       "shared memory"},
+        PlantedCluster{Cluster::no_initialisation, Fault::mbarrier_misuse,
+                       "mbarrier_arm: not an mbarrier, or not initialised"},
+        PlantedCluster{Cluster::no_cluster_barrier, AnyOf(Fault::race, Fault::mbarrier_misuse),
+                       "initialised"},
+        PlantedCluster{Cluster::leaves_early, Fault::late_write,
+                       "writes into a CTA that has ended"},
+        PlantedCluster{Cluster::misaligned_send, Fault::misaligned,
+                       "st_async: not aligned to 16 bytes"},
+        PlantedCluster{Cluster::plain_store, Fault::out_of_range,
+                       "writes the shared memory of another block, where only st_async may write"},
+        PlantedCluster{Cluster::wrong_rank, Fault::out_of_range,
+                       "map_shared: rank 4 in a cluster of 4"},
+        PlantedCluster{Cluster::armed_twice, Fault::mbarrier_misuse, "too much for the mbarrier"},
+        PlantedCluster{Cluster::initialised_twice, Fault::mbarrier_misuse,
+                       "is an mbarrier already"},
+        PlantedCluster{Cluster::other_mbarrier, Fault::mbarrier_misuse,
+                       "of another CTA than the bytes"},
+        PlantedCluster{Cluster::barrier_in_branch, Fault::divergence,
+                       "waits at a cluster barrier while"}));
 
 TEST(EmulatedCluster, OrdersGlobalMemoryAtItsBarrier) {
   const DeviceArray<unsigned> y(8 * 32);
@@ -155,7 +160,7 @@ TEST_P(EmulatedCopyFault, IsFoundUnderAnySchedule) {
 
 constexpr const char* kNotWaited = "fills by cp.async, which it has not waited for";
 INSTANTIATE_TEST_SUITE_P(
-    Planted, EmulatedCopyFault,
+    PlantedCluster, EmulatedCopyFault,
     testing::Values(PlantedCopy{Copy::no_wait, Fault::race, kNotWaited},
                     PlantedCopy{Copy::no_commit, Fault::race, kNotWaited},
                     PlantedCopy{Copy::too_early, Fault::race, kNotWaited},

@@ -53,7 +53,7 @@ class Twins {
   Executor<double> threads_, queue_;
 };
 
-const std::vector<std::vector<std::int32_t>> kShapes = {
+const std::vector<std::vector<std::int32_t>> kQueuedShapes = {
     {5, 3, 3, 1}, {1}, {0, 4, 0}, {40, 33, 2}, {3, 3, 3, 2}, {2, 5, 0, 4}, {}, {1, 2, 3, 4}};
 
 class QueuedSmallScan : public testing::TestWithParam<SmallScan> {};
@@ -66,7 +66,7 @@ TEST_P(QueuedSmallScan, SaysWhatTheThreadsSay) {
     if (gradient && !scan.options.weighted) continue;  // built by hand
     Twins twins([&] { return scan; }, table, GetParam().particles);
     for (int round = 0; round < 3; ++round) {  // the second is recorded, the third replayed
-      for (const auto& shape : kShapes) {
+      for (const auto& shape : kQueuedShapes) {
         const SmallBatch<double> batch(shape, GetParam().particles, GetParam().data);
         twins.expect_same(batch.batch);
         if (HasFatalFailure()) return;
@@ -119,7 +119,7 @@ TEST_P(QueuedModel, SaysWhatTheThreadsSay) {
     options.free_nats = options.gradient && options.bound == Bound::elbo ? 0.3 : 0;
     Twins twins([&] { return made->scan(options); }, made->parameters(), particles);
     for (int round = 0; round < 2; ++round) {
-      for (const auto& shape : kShapes) {
+      for (const auto& shape : kQueuedShapes) {
         const SmallBatch<double> batch(shape, particles);
         twins.expect_same(batch.batch);
         if (HasFatalFailure()) return;
@@ -133,7 +133,7 @@ TEST_P(QueuedModel, GeneratesWhatTheThreadsGenerate) {
   ScanOptions options;
   options.trace.mode = Mode::generate, options.trace.draw_observations = true;
   Twins twins([&] { return made->scan(options); }, made->parameters(), 1);
-  for (const auto& shape : kShapes) {
+  for (const auto& shape : kQueuedShapes) {
     const SmallBatch<double> batch(shape);
     twins.expect_same(batch.batch);
   }

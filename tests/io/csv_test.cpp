@@ -91,13 +91,13 @@ TEST(ParseIso8601, KnowsDatesAndTimesOfDay) {
   }
 }
 
-struct Malformed {
+struct BadCsv {
   std::string name, text, message;
   io::CsvOptions options = {};
-  friend void PrintTo(const Malformed& m, std::ostream* out) { *out << m.name; }
+  friend void PrintTo(const BadCsv& m, std::ostream* out) { *out << m.name; }
 };
 
-class MalformedCsv : public testing::TestWithParam<Malformed> {};
+class MalformedCsv : public testing::TestWithParam<BadCsv> {};
 
 TEST_P(MalformedCsv, IsRefusedWithPlaceAndRule) {
   const auto& [name, text, message, options] = GetParam();
@@ -108,53 +108,53 @@ TEST_P(MalformedCsv, IsRefusedWithPlaceAndRule) {
 INSTANTIATE_TEST_SUITE_P(
     Cases, MalformedCsv,
     testing::Values(
-        Malformed{"empty", "", "line 1: must name the columns"},
-        Malformed{"only_mark", "\xEF\xBB\xBF", "line 1: must name the columns"},
-        Malformed{"header_only", "a,b\n", "line 2: must hold a row, the file ends"},
-        Malformed{"short_row", "a,b\n1,2\n3\n", "line 3: has 1 field, the header has 2"},
-        Malformed{"long_row", "a,b\n1,2,3\n", "line 2: has 3 fields, the header has 2"},
-        Malformed{"blank_line_within", "a,b\n\n1,2\n", "line 2: has 1 field, the header has 2"},
-        Malformed{"word", "a,b\n1,2\n3,four\n", "line 3, column 'b': 'four' is no number"},
-        Malformed{"trailing_text", "a\n1x\n", "line 2, column 'a': '1x' is no number"},
-        Malformed{"hexadecimal", "a\n0x10\n", "line 2, column 'a': '0x10' is no number"},
-        Malformed{"two_signs", "a\n+-1\n", "line 2, column 'a': '+-1' is no number"},
-        Malformed{"infinite", "a\n1\ninf\n", "line 3, column 'a': 'inf' is not finite"},
-        Malformed{"overflow", "a\n-1e999\n", "line 2, column 'a': '-1e999' is not finite"},
-        Malformed{"control_characters", "a\n\"1\n2\"\n", "line 2, column 'a': '1?2' is no number"},
-        Malformed{"column_twice", "a,a\n1,2\n", "line 1: column 'a' is there twice"},
-        Malformed{"no_name", "a,\n1,2\n", "line 1: column 2 has no name"},
-        Malformed{"no_name_first", ",a\n1,2\n", "line 1: column 1 has no name"},
-        Malformed{"open_quote", "a\n\"1\n2\n", "line 2: a quote is never closed"},
-        Malformed{"after_quote", "a\n\"1\"2\n", "line 2: something follows a closing quote"},
-        Malformed{"inner_quote", "a\n1\"2\n", "line 2: a quote stands within a field"},
-        Malformed{"lines_counted_in_quotes",
-                  "a,b\n\"x\ny\",2\nz,3,4\n",
-                  "line 4: has 3 fields, the header has 2",
-                  {{"b"}, ""}},
-        Malformed{
+        BadCsv{"empty", "", "line 1: must name the columns"},
+        BadCsv{"only_mark", "\xEF\xBB\xBF", "line 1: must name the columns"},
+        BadCsv{"header_only", "a,b\n", "line 2: must hold a row, the file ends"},
+        BadCsv{"short_row", "a,b\n1,2\n3\n", "line 3: has 1 field, the header has 2"},
+        BadCsv{"long_row", "a,b\n1,2,3\n", "line 2: has 3 fields, the header has 2"},
+        BadCsv{"blank_line_within", "a,b\n\n1,2\n", "line 2: has 1 field, the header has 2"},
+        BadCsv{"word", "a,b\n1,2\n3,four\n", "line 3, column 'b': 'four' is no number"},
+        BadCsv{"trailing_text", "a\n1x\n", "line 2, column 'a': '1x' is no number"},
+        BadCsv{"hexadecimal", "a\n0x10\n", "line 2, column 'a': '0x10' is no number"},
+        BadCsv{"two_signs", "a\n+-1\n", "line 2, column 'a': '+-1' is no number"},
+        BadCsv{"infinite", "a\n1\ninf\n", "line 3, column 'a': 'inf' is not finite"},
+        BadCsv{"overflow", "a\n-1e999\n", "line 2, column 'a': '-1e999' is not finite"},
+        BadCsv{"control_characters", "a\n\"1\n2\"\n", "line 2, column 'a': '1?2' is no number"},
+        BadCsv{"column_twice", "a,a\n1,2\n", "line 1: column 'a' is there twice"},
+        BadCsv{"no_name", "a,\n1,2\n", "line 1: column 2 has no name"},
+        BadCsv{"no_name_first", ",a\n1,2\n", "line 1: column 1 has no name"},
+        BadCsv{"open_quote", "a\n\"1\n2\n", "line 2: a quote is never closed"},
+        BadCsv{"after_quote", "a\n\"1\"2\n", "line 2: something follows a closing quote"},
+        BadCsv{"inner_quote", "a\n1\"2\n", "line 2: a quote stands within a field"},
+        BadCsv{"lines_counted_in_quotes",
+               "a,b\n\"x\ny\",2\nz,3,4\n",
+               "line 4: has 3 fields, the header has 2",
+               {{"b"}, ""}},
+        BadCsv{
             "unknown_column", "a,b\n1,2\n", "line 1: has no column 'c'; it has a, b", {{"c"}, ""}},
-        Malformed{"unknown_time",
-                  "a,b\n1,2\n",
-                  "line 1: has no column 'date'; it has a, b",
-                  {{}, "date"}},
-        Malformed{
+        BadCsv{"unknown_time",
+               "a,b\n1,2\n",
+               "line 1: has no column 'date'; it has a, b",
+               {{}, "date"}},
+        BadCsv{
             "asked_twice", "a,b\n1,2\n", "line 1: column 'a' is asked for twice", {{"a", "a"}, ""}},
-        Malformed{"time_and_value",
-                  "a,b\n1,2\n",
-                  "line 1: column 'a' cannot hold both times and values",
-                  {{"a"}, "a"}},
-        Malformed{"only_time",
-                  "date\n2020-01-01\n",
-                  "line 1: has no column besides the times",
-                  {{}, "date"}},
-        Malformed{"no_such_date", "date,a\n2020-02-28,1\n2020-02-30,2\n",
-                  "line 3, column 'date': '2020-02-30' is no time (ISO 8601, or a number)"},
-        Malformed{"time_missing", "date,a\n2020-02-28,1\n,2\n",
-                  "line 3, column 'date': '' is no time (ISO 8601, or a number)"},
-        Malformed{"time_goes_back", "date,a\n2020-02-28,1\n2020-02-27,2\n",
-                  "line 3, column 'date': '2020-02-27' lies before the row above"},
-        Malformed{"dates_and_numbers", "t,a\n2020-02-28,1\n5e10,2\n",
-                  "line 3, column 't': must hold only dates or only numbers"}),
+        BadCsv{"time_and_value",
+               "a,b\n1,2\n",
+               "line 1: column 'a' cannot hold both times and values",
+               {{"a"}, "a"}},
+        BadCsv{"only_time",
+               "date\n2020-01-01\n",
+               "line 1: has no column besides the times",
+               {{}, "date"}},
+        BadCsv{"no_such_date", "date,a\n2020-02-28,1\n2020-02-30,2\n",
+               "line 3, column 'date': '2020-02-30' is no time (ISO 8601, or a number)"},
+        BadCsv{"time_missing", "date,a\n2020-02-28,1\n,2\n",
+               "line 3, column 'date': '' is no time (ISO 8601, or a number)"},
+        BadCsv{"time_goes_back", "date,a\n2020-02-28,1\n2020-02-27,2\n",
+               "line 3, column 'date': '2020-02-27' lies before the row above"},
+        BadCsv{"dates_and_numbers", "t,a\n2020-02-28,1\n5e10,2\n",
+               "line 3, column 't': must hold only dates or only numbers"}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

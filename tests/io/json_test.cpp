@@ -25,12 +25,12 @@ TEST(WriteJson, WritesWhatReadsBackTheSame) {
   EXPECT_EQ(io::read_json(folder / "a.json"), json);
 }
 
-struct Malformed {
+struct BadJson {
   std::string name, text, message;
-  friend void PrintTo(const Malformed& m, std::ostream* out) { *out << m.name; }
+  friend void PrintTo(const BadJson& m, std::ostream* out) { *out << m.name; }
 };
 
-class MalformedJson : public testing::TestWithParam<Malformed> {};
+class MalformedJson : public testing::TestWithParam<BadJson> {};
 
 TEST_P(MalformedJson, IsRefusedWithPlaceAndRule) {
   EXPECT_THAT(
@@ -45,20 +45,19 @@ std::string nested(int depth) {
 INSTANTIATE_TEST_SUITE_P(
     Cases, MalformedJson,
     testing::Values(
-        Malformed{"empty", "", "line 1, column 1: syntax error while parsing value"},
-        Malformed{"cut", "{\"a\":\n [1, 2", "line 2, column 7: syntax error while parsing array"},
-        Malformed{"comma", "{\"a\": 1,}",
-                  "line 1, column 9: syntax error while parsing object key"},
-        Malformed{"comment", "{} // x", "line 1, column 4: syntax error"},
-        Malformed{"two_values", "{} {}", "line 1, column 4: syntax error"},
-        Malformed{"nan", "[NaN]", "line 1, column 2: syntax error"},
-        Malformed{"infinity", "[-Infinity]", "line 1, column 3: syntax error"},
-        Malformed{"beyond_double", "[1,\n1e999]", "line 2, column 5: a number is beyond double"},
-        Malformed{"not_utf8", "[\"\xff\"]", "line 1, column 3: syntax error"},
-        Malformed{"twice", R"({"a": {"b": 1, "b": 2}})", "a.b: is there twice"},
-        Malformed{"twice_in_array", R"({"x": 1, "a": [0, {"b": 1, "b": 2}]})",
-                  "a[1].b: is there twice"},
-        Malformed{"deep", nested(65), std::string("[0]") + "[0]"}),
+        BadJson{"empty", "", "line 1, column 1: syntax error while parsing value"},
+        BadJson{"cut", "{\"a\":\n [1, 2", "line 2, column 7: syntax error while parsing array"},
+        BadJson{"comma", "{\"a\": 1,}", "line 1, column 9: syntax error while parsing object key"},
+        BadJson{"comment", "{} // x", "line 1, column 4: syntax error"},
+        BadJson{"two_values", "{} {}", "line 1, column 4: syntax error"},
+        BadJson{"nan", "[NaN]", "line 1, column 2: syntax error"},
+        BadJson{"infinity", "[-Infinity]", "line 1, column 3: syntax error"},
+        BadJson{"beyond_double", "[1,\n1e999]", "line 2, column 5: a number is beyond double"},
+        BadJson{"not_utf8", "[\"\xff\"]", "line 1, column 3: syntax error"},
+        BadJson{"twice", R"({"a": {"b": 1, "b": 2}})", "a.b: is there twice"},
+        BadJson{"twice_in_array", R"({"x": 1, "a": [0, {"b": 1, "b": 2}]})",
+                "a[1].b: is there twice"},
+        BadJson{"deep", nested(65), std::string("[0]") + "[0]"}),
     [](const auto& info) { return info.param.name; });
 
 TEST(ParseJson, NestsAsDeepAsTheLimit) {

@@ -111,12 +111,12 @@ TEST(WriteNpz, RefusesToWriteNothing) {
       testing::ThrowsMessage<InvalidArgument>("write_npz: arrays = 0, must be at least one"));
 }
 
-struct Malformed {
+struct BadNpy {
   std::string name, bytes, message;
-  friend void PrintTo(const Malformed& m, std::ostream* out) { *out << m.name; }
+  friend void PrintTo(const BadNpy& m, std::ostream* out) { *out << m.name; }
 };
 
-class MalformedNpy : public testing::TestWithParam<Malformed> {};
+class MalformedNpy : public testing::TestWithParam<BadNpy> {};
 
 TEST_P(MalformedNpy, IsRefusedWithPlaceAndRule) {
   EXPECT_THAT([&] { io::parse_npy(GetParam().bytes, "f.npy"); },
@@ -136,55 +136,54 @@ std::string with(const std::string& from, const std::string& to) {
 INSTANTIATE_TEST_SUITE_P(
     Cases, MalformedNpy,
     testing::Values(
-        Malformed{"empty", "", "byte 0: must begin with \\x93NUMPY"},
-        Malformed{"other_magic", "PK\3\4 and more", "byte 0: must begin with \\x93NUMPY"},
-        Malformed{"no_version", "\x93NUMPY\1", "byte 6: ends before the version"},
-        Malformed{"version_9", std::string("\x93NUMPY\x09\0\0\0", 10),
-                  "byte 6: format version 9 is not supported; 1, 2 and 3 are"},
-        Malformed{"no_length", std::string("\x93NUMPY\1\0\0", 9),
-                  "byte 8: ends before the header's length"},
-        Malformed{"no_length_2", std::string("\x93NUMPY\2\0\0\0\0", 11),
-                  "byte 8: ends before the header's length"},
-        Malformed{"lying_length", std::string("\x93NUMPY\2\0\xff\xff\xff\xff{}", 14),
-                  "byte 8: the header's length is 4294967295, only 2 bytes follow"},
-        Malformed{"no_dictionary", npy("hello", ""),
-                  "header: is no dictionary of NumPy's: '{' expected"},
-        Malformed{"empty_header", npy("", ""), "header: is no dictionary of NumPy's: '{' expected"},
-        Malformed{"open_string", npy("{'descr", ""),
-                  "header: is no dictionary of NumPy's: a string does not end"},
-        Malformed{"no_string", npy("{7: 8}", ""),
-                  "header: is no dictionary of NumPy's: a string expected"},
-        Malformed{"no_keys", npy("{}", ""), "header: must have descr, fortran_order and shape"},
-        Malformed{"key_twice", with("'shape'", "'descr': '<f4', 'shape'"),
-                  "header: key 'descr' is not expected"},
-        Malformed{"unknown_key", with("'shape'", "'form'"), "header: key 'form' is not expected"},
-        Malformed{"text_behind", with("}", "} x"),
-                  "header: ends after its dictionary, must hold nothing else"},
-        Malformed{"order", with("False", "Maybe"), "header: fortran_order must be True or False"},
-        Malformed{"negative_extent", with("(2,)", "(-2,)"),
-                  "header: shape must hold integers from 0 to 2^63 - 1"},
-        Malformed{"extent_beyond", with("(2,)", "(99999999999999999999,)"),
-                  "header: shape must hold integers from 0 to 2^63 - 1"},
-        Malformed{"overflowing_shape", with("(2,)", "(4294967296, 4294967296)"),
-                  "header: shape [4294967296, 4294967296] has more than 2^63 - 1 bytes"},
-        Malformed{"overflow_hidden_by_zero", with("(2,)", "(4294967296, 4294967296, 0)"),
-                  "header: shape [4294967296, 4294967296, 0] has more than 2^63 - 1 bytes"},
-        Malformed{"lying_shape", with("(2,)", "(1000000000000,)"),
-                  "header: shape [1000000000000] of float32 needs 4000000000000 bytes, 8 follow"},
-        Malformed{"truncated", npy(kGood, "\0\0\0"),
-                  "header: shape [2] of float32 needs 8 bytes, "
-                  "0 follow"},
-        Malformed{"too_long", npy(kGood, kEight + "x"),
-                  "header: shape [2] of float32 needs 8 bytes, 9 follow"},
-        Malformed{"many_dimensions",
-                  with("(2,)",
-                       "(1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
-                       "1,1,1,1,1,1,1,1,1,1)"),
-                  "header: shape has more than 32 dimensions"},
-        Malformed{"complex", with("<f4", "<c8"), "header: dtype '<c8" + kTypes},
-        Malformed{"bad_bool",
-                  npy("{'descr': '|b1', 'fortran_order': False, 'shape': (2,), }", "\1\2"),
-                  "element 1: a bool must be 0 or 1"}),
+        BadNpy{"empty", "", "byte 0: must begin with \\x93NUMPY"},
+        BadNpy{"other_magic", "PK\3\4 and more", "byte 0: must begin with \\x93NUMPY"},
+        BadNpy{"no_version", "\x93NUMPY\1", "byte 6: ends before the version"},
+        BadNpy{"version_9", std::string("\x93NUMPY\x09\0\0\0", 10),
+               "byte 6: format version 9 is not supported; 1, 2 and 3 are"},
+        BadNpy{"no_length", std::string("\x93NUMPY\1\0\0", 9),
+               "byte 8: ends before the header's length"},
+        BadNpy{"no_length_2", std::string("\x93NUMPY\2\0\0\0\0", 11),
+               "byte 8: ends before the header's length"},
+        BadNpy{"lying_length", std::string("\x93NUMPY\2\0\xff\xff\xff\xff{}", 14),
+               "byte 8: the header's length is 4294967295, only 2 bytes follow"},
+        BadNpy{"no_dictionary", npy("hello", ""),
+               "header: is no dictionary of NumPy's: '{' expected"},
+        BadNpy{"empty_header", npy("", ""), "header: is no dictionary of NumPy's: '{' expected"},
+        BadNpy{"open_string", npy("{'descr", ""),
+               "header: is no dictionary of NumPy's: a string does not end"},
+        BadNpy{"no_string", npy("{7: 8}", ""),
+               "header: is no dictionary of NumPy's: a string expected"},
+        BadNpy{"no_keys", npy("{}", ""), "header: must have descr, fortran_order and shape"},
+        BadNpy{"key_twice", with("'shape'", "'descr': '<f4', 'shape'"),
+               "header: key 'descr' is not expected"},
+        BadNpy{"unknown_key", with("'shape'", "'form'"), "header: key 'form' is not expected"},
+        BadNpy{"text_behind", with("}", "} x"),
+               "header: ends after its dictionary, must hold nothing else"},
+        BadNpy{"order", with("False", "Maybe"), "header: fortran_order must be True or False"},
+        BadNpy{"negative_extent", with("(2,)", "(-2,)"),
+               "header: shape must hold integers from 0 to 2^63 - 1"},
+        BadNpy{"extent_beyond", with("(2,)", "(99999999999999999999,)"),
+               "header: shape must hold integers from 0 to 2^63 - 1"},
+        BadNpy{"overflowing_shape", with("(2,)", "(4294967296, 4294967296)"),
+               "header: shape [4294967296, 4294967296] has more than 2^63 - 1 bytes"},
+        BadNpy{"overflow_hidden_by_zero", with("(2,)", "(4294967296, 4294967296, 0)"),
+               "header: shape [4294967296, 4294967296, 0] has more than 2^63 - 1 bytes"},
+        BadNpy{"lying_shape", with("(2,)", "(1000000000000,)"),
+               "header: shape [1000000000000] of float32 needs 4000000000000 bytes, 8 follow"},
+        BadNpy{"truncated", npy(kGood, "\0\0\0"),
+               "header: shape [2] of float32 needs 8 bytes, "
+               "0 follow"},
+        BadNpy{"too_long", npy(kGood, kEight + "x"),
+               "header: shape [2] of float32 needs 8 bytes, 9 follow"},
+        BadNpy{"many_dimensions",
+               with("(2,)",
+                    "(1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+                    "1,1,1,1,1,1,1,1,1,1)"),
+               "header: shape has more than 32 dimensions"},
+        BadNpy{"complex", with("<f4", "<c8"), "header: dtype '<c8" + kTypes},
+        BadNpy{"bad_bool", npy("{'descr': '|b1', 'fortran_order': False, 'shape': (2,), }", "\1\2"),
+               "element 1: a bool must be 0 or 1"}),
     [](const auto& info) { return info.param.name; });
 
 TEST(ReadNpy, RefusesWhatNumPyWritesButWeDoNotRead) {

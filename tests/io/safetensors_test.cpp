@@ -60,55 +60,57 @@ std::string tensor(const std::string& dtype, const std::string& shape, const std
          "}}";
 }
 
-struct Malformed {
+struct BadSafetensors {
   std::string name, bytes, message;
-  friend void PrintTo(const Malformed& m, std::ostream* out) { *out << m.name; }
+  friend void PrintTo(const BadSafetensors& m, std::ostream* out) { *out << m.name; }
 };
 
-class MalformedSafetensors : public testing::TestWithParam<Malformed> {};
+class MalformedSafetensors : public testing::TestWithParam<BadSafetensors> {};
 
 TEST_P(MalformedSafetensors, IsRefusedWithPlaceAndRule) {
   EXPECT_THAT([&] { io::parse_safetensors(GetParam().bytes, "f"); },
               testing::ThrowsMessage<InputError>("f: " + GetParam().message));
 }
 
-const std::string kEight(8, '\0');
+const std::string kEightBytes(8, '\0');
 
 INSTANTIATE_TEST_SUITE_P(
     Cases, MalformedSafetensors,
     testing::Values(
-        Malformed{"empty", "", "byte 0: ends before the header's length"},
-        Malformed{"lying_length", std::string(8, '\xff') + "{}",
-                  "byte 0: the header's length is 18446744073709551615, only 2 bytes follow"},
-        Malformed{"no_object", file_of("[1]", ""), "byte 8: the header must begin with {"},
-        Malformed{"twice", file_of(R"({"a":{},"a":{}})", ""), "header: a: is there twice"},
-        Malformed{"no_dtype", file_of(R"({"a":{}})", ""), "header: a.dtype: is missing"},
-        Malformed{"dtype", file_of(tensor("F16", "[4]", "[0,8]"), kEight),
-                  "header: a.dtype: 'F16' is not supported; F64, F32, I64 to I8, U64 to U8 and "
-                  "BOOL are"},
-        Malformed{"negative_extent", file_of(tensor("F32", "[-2]", "[0,8]"), kEight),
-                  "header: a.shape[0]: is -2, must be >= 0"},
-        Malformed{"overflow", file_of(tensor("F32", "[4611686018427387904,4]", "[0,8]"), kEight),
-                  "header: a.shape: has more than 2^63 - 1 bytes"},
-        Malformed{"offsets_of_three", file_of(tensor("F32", "[2]", "[0,8,9]"), kEight),
-                  "header: a.data_offsets: has 3 numbers, must have 2"},
-        Malformed{"beyond_the_end", file_of(tensor("F32", "[3]", "[0,12]"), kEight),
-                  "header: a.data_offsets: [0, 12] lies outside the 8 bytes of data"},
-        Malformed{"backwards", file_of(tensor("F32", "[2]", "[8,0]"), kEight),
-                  "header: a.data_offsets: [8, 0] lies outside the 8 bytes of data"},
-        Malformed{"lying_shape", file_of(tensor("F32", "[3]", "[0,8]"), kEight),
-                  "header: a: shape [3] of float32 needs 12 bytes, data_offsets hold 8"},
-        Malformed{"hole", file_of(tensor("F32", "[1]", "[4,8]"), kEight),
-                  "header: a: data_offsets begin at 4, must begin at 0"},
-        Malformed{"overlap",
-                  file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
-                          R"("b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
-                          kEight),
-                  "header: b: data_offsets begin at 4, must begin at 8"},
-        Malformed{"rest", file_of(tensor("F32", "[1]", "[0,4]"), kEight),
-                  "header: describes 4 bytes of data, 8 follow"},
-        Malformed{"metadata", file_of(R"({"__metadata__":{"a":1}})", ""),
-                  "header: __metadata__.a: is 1, must be a string"}),
+        BadSafetensors{"empty", "", "byte 0: ends before the header's length"},
+        BadSafetensors{"lying_length", std::string(8, '\xff') + "{}",
+                       "byte 0: the header's length is 18446744073709551615, only 2 bytes follow"},
+        BadSafetensors{"no_object", file_of("[1]", ""), "byte 8: the header must begin with {"},
+        BadSafetensors{"twice", file_of(R"({"a":{},"a":{}})", ""), "header: a: is there twice"},
+        BadSafetensors{"no_dtype", file_of(R"({"a":{}})", ""), "header: a.dtype: is missing"},
+        BadSafetensors{
+            "dtype", file_of(tensor("F16", "[4]", "[0,8]"), kEightBytes),
+            "header: a.dtype: 'F16' is not supported; F64, F32, I64 to I8, U64 to U8 and "
+            "BOOL are"},
+        BadSafetensors{"negative_extent", file_of(tensor("F32", "[-2]", "[0,8]"), kEightBytes),
+                       "header: a.shape[0]: is -2, must be >= 0"},
+        BadSafetensors{"overflow",
+                       file_of(tensor("F32", "[4611686018427387904,4]", "[0,8]"), kEightBytes),
+                       "header: a.shape: has more than 2^63 - 1 bytes"},
+        BadSafetensors{"offsets_of_three", file_of(tensor("F32", "[2]", "[0,8,9]"), kEightBytes),
+                       "header: a.data_offsets: has 3 numbers, must have 2"},
+        BadSafetensors{"beyond_the_end", file_of(tensor("F32", "[3]", "[0,12]"), kEightBytes),
+                       "header: a.data_offsets: [0, 12] lies outside the 8 bytes of data"},
+        BadSafetensors{"backwards", file_of(tensor("F32", "[2]", "[8,0]"), kEightBytes),
+                       "header: a.data_offsets: [8, 0] lies outside the 8 bytes of data"},
+        BadSafetensors{"lying_shape", file_of(tensor("F32", "[3]", "[0,8]"), kEightBytes),
+                       "header: a: shape [3] of float32 needs 12 bytes, data_offsets hold 8"},
+        BadSafetensors{"hole", file_of(tensor("F32", "[1]", "[4,8]"), kEightBytes),
+                       "header: a: data_offsets begin at 4, must begin at 0"},
+        BadSafetensors{"overlap",
+                       file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+                               R"("b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+                               kEightBytes),
+                       "header: b: data_offsets begin at 4, must begin at 8"},
+        BadSafetensors{"rest", file_of(tensor("F32", "[1]", "[0,4]"), kEightBytes),
+                       "header: describes 4 bytes of data, 8 follow"},
+        BadSafetensors{"metadata", file_of(R"({"__metadata__":{"a":1}})", ""),
+                       "header: __metadata__.a: is 1, must be a string"}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

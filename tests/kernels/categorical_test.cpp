@@ -16,7 +16,6 @@ namespace seqvae::test {
 namespace {
 
 constexpr std::int64_t kDraws = 100'000;
-constexpr float kInf = std::numeric_limits<float>::infinity();
 
 /// Noise of `kDraws` sequences of one step.
 struct ManyDraws {
@@ -123,7 +122,7 @@ TEST(Categories, AtTheirExtremes) {
 TEST(Dropout, KeepsItsShareAndTheMean) {
   ManyDraws many;
   Matrix<float> x(1, 5), y(kDraws, 5);
-  x.fill([](auto, auto d) { return d == 4 ? kInf : 1.0 + d; });
+  x.fill([](auto, auto d) { return d == 4 ? INFINITY : 1.0 + d; });
   const Rows<const float> one(x.view().data, 0);
   cpu::dropout<float>({5, many.noise, 0.25f, one, y});
   for (std::int64_t d = 0; d < 5; ++d) {

@@ -8,12 +8,12 @@
 namespace seqvae::test {
 namespace {
 
-struct Case {
+struct ChainCase {
   ChainShape shape;
   unsigned cluster;
 };
 
-std::string name_of(const testing::TestParamInfo<Case>& info) {
+std::string name_of(const testing::TestParamInfo<ChainCase>& info) {
   const auto& [s, cluster] = info.param;
   return "T" + std::to_string(s.T) + "_rows" + std::to_string(s.rows) + "_H" + std::to_string(s.H) +
          "_D" + std::to_string(s.D) + "_K" + std::to_string(s.K) + (s.time < 0 ? "_reverse" : "") +
@@ -57,7 +57,7 @@ class OnDevice {
   DeviceArray<ChainStage<float>> table_;
 };
 
-std::vector<float> run_on_cuda(const Case& c) {
+std::vector<float> run_on_cuda(const ChainCase& c) {
   ChainProblem<float> problem(c.shape);
   OnDevice device(problem);
   device.args.cluster = c.cluster;
@@ -73,7 +73,7 @@ Matrix<float> column(const std::vector<float>& values) {
 }
 
 /// Returns what CUDA found.
-std::vector<float> expect_parity(const Case& c) {
+std::vector<float> expect_parity(const ChainCase& c) {
   const std::vector<double> exact = run_on_cpu<double>(c.shape);
   Matrix<double> oracle(static_cast<std::int64_t>(exact.size()), 1);
   oracle.fill([&](auto r, auto) { return exact[static_cast<std::size_t>(r)]; });
@@ -82,7 +82,7 @@ std::vector<float> expect_parity(const Case& c) {
   return found;
 }
 
-class CudaChain : public testing::TestWithParam<Case> {};
+class CudaChain : public testing::TestWithParam<ChainCase> {};
 
 TEST_P(CudaChain, HasItsParity) {
   const std::vector<float> found = expect_parity(GetParam());
@@ -99,19 +99,20 @@ TEST(CudaChain, ReadsWeightsThatDoNotStay) {
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, CudaChain,
-    testing::Values(Case{{3, 1, 4, 4}, 1}, Case{{3, 9, 8, 4}, 1}, Case{{3, 2, 12, 8}, 8},
-                    Case{{3, 1, 7, 3}, 8}, Case{{3, 9, 9, 5, -1}, 4}, Case{{3, 18, 20, 6, 1, 3}, 2},
-                    Case{{2, 3, 33, 1, -1}, 0}, Case{{5, 5, 8, 4, 1, 1, true}, 1},
-                    Case{{4, 6, 8, 4, -1, 2, true}, 2}, Case{{4, 10, 8, 3, -1, 1, true}, 2},
-                    Case{{5, 10, 9, 4, 1, 1, true}, 1},
-                    // Results alternate in a cluster of 16; weights that stay and that do not.
-                    Case{{2, 2, 24, 4}, 16}, Case{{2, 2, 112, 4}, 1}, Case{{2, 2, 109, 3}, 1},
-                    // 3, 6 and 8 rows a cluster.
-                    Case{{2, 24, 8, 4}, 2}, Case{{2, 42, 8, 4, -1}, 2}, Case{{2, 61, 8, 4}, 2}),
+    testing::Values(
+        ChainCase{{3, 1, 4, 4}, 1}, ChainCase{{3, 9, 8, 4}, 1}, ChainCase{{3, 2, 12, 8}, 8},
+        ChainCase{{3, 1, 7, 3}, 8}, ChainCase{{3, 9, 9, 5, -1}, 4},
+        ChainCase{{3, 18, 20, 6, 1, 3}, 2}, ChainCase{{2, 3, 33, 1, -1}, 0},
+        ChainCase{{5, 5, 8, 4, 1, 1, true}, 1}, ChainCase{{4, 6, 8, 4, -1, 2, true}, 2},
+        ChainCase{{4, 10, 8, 3, -1, 1, true}, 2}, ChainCase{{5, 10, 9, 4, 1, 1, true}, 1},
+        // Results alternate in a cluster of 16; weights that stay and that do not.
+        ChainCase{{2, 2, 24, 4}, 16}, ChainCase{{2, 2, 112, 4}, 1}, ChainCase{{2, 2, 109, 3}, 1},
+        // 3, 6 and 8 rows a cluster.
+        ChainCase{{2, 24, 8, 4}, 2}, ChainCase{{2, 42, 8, 4, -1}, 2}, ChainCase{{2, 61, 8, 4}, 2}),
     name_of);
 
 TEST(CudaChain, ReplaysFromAGraphWithWhatThenStandsInMemory) {
-  const Case c{{4, 3, 8, 4}, 2};
+  const ChainCase c{{4, 3, 8, 4}, 2};
   ChainProblem<float> problem(c.shape);
   OnDevice device(problem);
   device.args.cluster = c.cluster;

@@ -17,7 +17,7 @@ namespace {
 
 enum class Addend { none, other, y, one_row };
 
-struct Case {
+struct DenseCase {
   std::int64_t M, N, K;
   bool transposed = false, bias = false;
   Addend addend = Addend::none;
@@ -35,7 +35,7 @@ struct Call {
   MultiplyAddArgs<Real> fill() const { return {args.M, args.W.N, 1, 1, before, {}, {}, args.y}; }
 };
 
-std::string describe(const Case& c) {
+std::string describe(const DenseCase& c) {
   return fmt::format(
       "M {} N {} K {} transposed {} bias {} addend {} activation {} slope {} offset {} gap {}", c.M,
       c.N, c.K, c.transposed, c.bias, static_cast<int>(c.addend), static_cast<int>(c.activation),
@@ -43,7 +43,7 @@ std::string describe(const Case& c) {
 }
 
 constexpr std::size_t kInputs = 5;  // of a case
-void add_case(const Case& c, Problem& problem) {
+void add_case(const DenseCase& c, Problem& problem) {
   // Outputs of about 1, so that exp does not make a few of them decide.
   const double scale = 1 / std::sqrt(static_cast<double>(c.K));
   const auto factor = [&](std::int64_t rows, std::int64_t D, unsigned seed, double size) {
@@ -64,7 +64,7 @@ void add_case(const Case& c, Problem& problem) {
 
 /// The case's call; its inputs are those from `first` on.
 template <class Real, class In>
-Call<Real> call_of(const Case& c, In in, std::size_t first, Rows<Real> y) {
+Call<Real> call_of(const DenseCase& c, In in, std::size_t first, Rows<Real> y) {
   Call<Real> call;
   DenseArgs<Real>& a = call.args;
   a.M = c.M, a.x = in(first), a.y = y, a.activation = c.activation, a.precision = c.precision;
@@ -87,7 +87,7 @@ void run_on_cpu(Call<Real> call) {
 }
 
 /// By what its size says, and by the library, whatever its size.
-void expect_dense(const Case& c) {
+void expect_dense(const DenseCase& c) {
   Problem problem;
   problem.place = c.place;
   add_case(c, problem);
@@ -174,7 +174,7 @@ TEST(CudaDenseActivation, HasItsParity) {
 /// Products of few rows, of tiles and of bfloat16, their weights either way; of no rows; more than
 /// the 24 that a launch holds.
 TEST(CudaProducts, HaveTheirParity) {
-  std::vector<Case> cases{
+  std::vector<DenseCase> cases{
       {3, 5, 7},
       {0, 2, 3},
       {130, 68, 100, false, true, Addend::other, Activation::tanh},
@@ -190,7 +190,7 @@ TEST(CudaProducts, HaveTheirParity) {
     cases.push_back({65 + i, 70 - i, 1 + i % 7, true, i % 3 > 0});
   }
   Problem problem;
-  for (const Case& c : cases) add_case(c, problem);
+  for (const DenseCase& c : cases) add_case(c, problem);
   expect_parity(
       problem,
       [&](auto real, auto in, auto out, auto) {

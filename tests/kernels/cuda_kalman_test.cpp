@@ -7,17 +7,17 @@
 namespace seqvae::test::kalman {
 namespace {
 
-struct Case {
+struct KalmanCase {
   KalmanShape shape;
   KalmanForm form;
-  friend void PrintTo(const Case& c, std::ostream* out) {
+  friend void PrintTo(const KalmanCase& c, std::ostream* out) {
     constexpr const char* names[] = {"covariance", "joseph", "square_root"};
     PrintTo(c.shape, out);
     *out << "_" << names[static_cast<int>(c.form)];
   }
 };
 
-constexpr KalmanShape kShapes[] = {
+constexpr KalmanShape kKalmanShapes[] = {
     // T, B, n, m, U, masked, full_R, varying, ragged, packed, diffuse
     KalmanShape{1, 1, 1, 1, 0, false, false, false, false, false, 0},
     KalmanShape{4, 19, 2, 1, 0, false, false, false, true, false, 0},
@@ -33,7 +33,7 @@ constexpr KalmanShape kShapes[] = {
 bool is_small(const KalmanShape& shape) { return shape.n <= 4 && shape.B <= 9; }
 
 class CudaKalman : public testing::TestWithParam<KalmanShape> {};
-INSTANTIATE_TEST_SUITE_P(Shapes, CudaKalman, testing::ValuesIn(kShapes),
+INSTANTIATE_TEST_SUITE_P(Shapes, CudaKalman, testing::ValuesIn(kKalmanShapes),
                          testing::PrintToStringParamName());
 
 TEST_P(CudaKalman, SmootherHasItsParity) {
@@ -134,7 +134,7 @@ TEST_P(CudaKalman, GradientOfSmoothedMomentsHasItsParity) {
 
 /// To what likelihoods and filtered moments give, in chunks.
 TEST(CudaKalmanGradient, OfAllMomentsIsTheirSum) {
-  KalmanShape shape = kShapes[5];
+  KalmanShape shape = kKalmanShapes[5];
   shape.T = 11;
   expect_parity(
       KalmanProblem(shape),
@@ -158,7 +158,7 @@ TEST_P(CudaKalman, GradientOfDrawsHasItsParity) {
 }
 
 TEST(CudaKalmanGradient, IsAddedToWhatStandsThere) {
-  const KalmanProblem p(kShapes[4]);
+  const KalmanProblem p(kKalmanShapes[4]);
   for (const bool shared : {true, false}) {
     const auto work = [&](auto& calls) {
       calls.filter(KalmanForm::joseph);
@@ -183,10 +183,10 @@ TEST(CudaKalmanShared, CovariancesAreThoseOfOneSequence) {
       ragged, [](auto& calls) { calls.filter(KalmanForm::joseph, true); }, false);
 }
 
-class CudaKalmanFilter : public testing::TestWithParam<Case> {};
-std::vector<Case> cases() {
-  std::vector<Case> all;
-  for (const KalmanShape& shape : kShapes) {
+class CudaKalmanFilter : public testing::TestWithParam<KalmanCase> {};
+std::vector<KalmanCase> cases() {
+  std::vector<KalmanCase> all;
+  for (const KalmanShape& shape : kKalmanShapes) {
     for (const KalmanForm form :
          {KalmanForm::covariance, KalmanForm::joseph, KalmanForm::square_root}) {
       all.push_back({shape, form});

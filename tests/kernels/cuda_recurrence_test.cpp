@@ -15,7 +15,7 @@ using Values = std::vector<float>;
 /// What a call gives, by name.
 using Results = std::vector<std::pair<const char*, Values>>;
 
-struct Case {
+struct RecurrenceCase {
   RecurrenceShape shape;
   std::vector<std::int32_t> offsets = {};  ///< set: packed
   bool starts = true;                      ///< h0 is given, and c0
@@ -33,7 +33,7 @@ struct Case {
 };
 
 template <class Real, bool kLstm>
-Results results_of(const Case& c, const RecurrenceProblem<Real, kLstm>& p) {
+Results results_of(const RecurrenceCase& c, const RecurrenceProblem<Real, kLstm>& p) {
   const auto floats = [](const std::vector<Real>& v) { return Values(v.begin(), v.end()); };
   Results results{
       {"h", c.promised(floats(p.h), p.s.H)},           {"h_final", floats(p.h_final)},
@@ -47,7 +47,7 @@ Results results_of(const Case& c, const RecurrenceProblem<Real, kLstm>& p) {
 }
 
 template <class Real, bool kLstm>
-RecurrenceProblem<Real, kLstm> problem_of(const Case& c) {
+RecurrenceProblem<Real, kLstm> problem_of(const RecurrenceCase& c) {
   RecurrenceProblem<Real, kLstm> problem(c.shape, c.rows());
   problem.offsets = c.offsets;
   if (!c.starts) problem.h0.clear(), problem.c0.clear();
@@ -119,7 +119,7 @@ std::vector<std::int32_t> other_offsets(std::vector<std::int32_t> offsets) {
 
 /// \p add_to: not NaN: what the gradients are added to.
 template <bool kLstm>
-Results on_cuda(const Case& c, Precision precision, How how = How::direct,
+Results on_cuda(const RecurrenceCase& c, Precision precision, How how = How::direct,
                 float add_to = std::nanf("")) {
   using CellProblem = RecurrenceProblem<float, kLstm>;
   const CellProblem p = problem_of<float, kLstm>(c);
@@ -237,7 +237,7 @@ std::vector<std::uint8_t> resets(std::int64_t rows) {
   return all;
 }
 
-const Case kCases[] = {
+const RecurrenceCase kCases[] = {
     {{3, 50, 2, 3}},
     {{7, 3, 5, 9}},
     {{5, 10, 4, 33, {5, 3, 0, 1, 4, 5, 2, 5, 3, 4}}},
@@ -250,7 +250,7 @@ const Case kCases[] = {
 };
 
 template <bool kLstm>
-void expect_float_errs_at_most_twice_as_much(const Case& c) {
+void expect_float_errs_at_most_twice_as_much(const RecurrenceCase& c) {
   auto oracle = problem_of<double, kLstm>(c);
   auto plain = problem_of<float, kLstm>(c);
   oracle.run(), plain.run();
@@ -269,7 +269,7 @@ void expect_float_errs_at_most_twice_as_much(const Case& c) {
 }
 
 template <bool kLstm>
-void expect_near_rounded(const Case& c, const Results& actual) {
+void expect_near_rounded(const RecurrenceCase& c, const Results& actual) {
   auto oracle = problem_of<double, kLstm>(c);
   for (double& w : oracle.weight_hh) w = rounded_to_bfloat16(static_cast<float>(w));
   oracle.run();
@@ -280,7 +280,7 @@ void expect_near_rounded(const Case& c, const Results& actual) {
 }
 
 template <bool kLstm>
-void expect_bfloat16_near_double(const Case& c) {
+void expect_bfloat16_near_double(const RecurrenceCase& c) {
   const Results actual = on_cuda<kLstm>(c, Precision::bfloat16);
   expect_near_rounded<kLstm>(c, actual);
   for_each_schedule([&] {
@@ -298,7 +298,7 @@ void expect_bfloat16_near_double(const Case& c) {
 
 class CudaRecurrence : public testing::TestWithParam<std::size_t> {
  protected:
-  const Case& problem() const { return kCases[GetParam()]; }
+  const RecurrenceCase& problem() const { return kCases[GetParam()]; }
 };
 class CudaGru : public CudaRecurrence {};
 class CudaLstm : public CudaRecurrence {};
@@ -321,7 +321,7 @@ TEST_P(CudaLstm, InBfloat16IsNearDoubleOnRoundedWeights) {
 template <bool kLstm>
 void expect_near_rounded_with(std::int64_t H) {
   SCOPED_TRACE(fmt::format("H = {}", H));
-  const Case c{{4, 9, 3, H, {4, 1, 3, 4, 2, 0, 4, 4, 3}}};
+  const RecurrenceCase c{{4, 9, 3, H, {4, 1, 3, 4, 2, 0, 4, 4, 3}}};
   expect_near_rounded<kLstm>(c, on_cuda<kLstm>(c, Precision::bfloat16));
 }
 
@@ -336,7 +336,7 @@ TEST(CudaLstmSizes, EveryClusterIsNearDoubleOnRoundedWeights) {
 // One element: by how much plain float errs there is luck, so a few roundings bound it.
 template <bool kLstm>
 void expect_smallest_in_float() {
-  const Case c{{1, 1, 1, 1}};
+  const RecurrenceCase c{{1, 1, 1, 1}};
   auto oracle = problem_of<double, kLstm>(c);
   oracle.run();
   const Results expected = results_of(c, oracle);
@@ -349,13 +349,13 @@ TEST(CudaGruSizes, TheSmallestIsRightInFloat) { expect_smallest_in_float<false>(
 TEST(CudaLstmSizes, TheSmallestIsRightInFloat) { expect_smallest_in_float<true>(); }
 
 TEST(CudaLstmSizes, ManySequencesOfManyUnitsTakeWiderClusters) {
-  const Case c{{2, 65, 2, 401}};
+  const RecurrenceCase c{{2, 65, 2, 401}};
   expect_near_rounded<true>(c, on_cuda<true>(c, Precision::bfloat16));
 }
 
 template <bool kLstm>
 void expect_gradients_are_added(Precision precision) {
-  const Case c{{4, 3, 5, 17, {4, 2, 0}}};
+  const RecurrenceCase c{{4, 3, 5, 17, {4, 2, 0}}};
   const Results fresh = on_cuda<kLstm>(c, precision);
   const Results added = on_cuda<kLstm>(c, precision, How::direct, 2.0f);
   for (std::size_t i = 0; i < fresh.size(); ++i) {
@@ -378,7 +378,7 @@ TEST(CudaLstmGradients, AreAddedWhereAsked) {
 template <bool kLstm>
 void expect_spare_rows_change_nothing() {
   for (const bool says_capacity : {true, false}) {
-    Case c{{3, 4, 5, 20}, {0, 4, 7, 8}, true, says_capacity ? 5 : 4};
+    RecurrenceCase c{{3, 4, 5, 20}, {0, 4, 7, 8}, true, says_capacity ? 5 : 4};
     c.says_capacity = says_capacity;
     expect_float_errs_at_most_twice_as_much<kLstm>(c);
     expect_near_rounded<kLstm>(c, on_cuda<kLstm>(c, Precision::bfloat16));
@@ -396,7 +396,7 @@ void expect_pieces_are_optional(Precision precision) {
         "h_final", "c_final", "grad_x", "grad_h0", "grad_c0", "grad_weight_ih", "grad_weight_hh",
         "grad_weight_", "grad_bias_ih", "grad_bias_hh", "grad_bias_"}) {
     SCOPED_TRACE(piece);
-    Case c{{3, 3, 5, 17, {3, 2, 0}}};
+    RecurrenceCase c{{3, 3, 5, 17, {3, 2, 0}}};
     c.zero = piece;
     const Results whole = on_cuda<kLstm>(c, precision);
     std::swap(c.zero, c.without);

@@ -118,8 +118,9 @@ TEST_P(CudaRowContract, FloatErrsAtMostTwiceAsMuchAsThePlainLoop) {
 
 TEST_P(CudaRowContract, IsNanAndInfiniteWhereTheEquationsAre) {
   for (std::size_t i = 0; i < contract().inputs.size(); ++i) {
-    const Values values = contract().inputs[i].values;
-    if (values == Values::one_hot || values == Values::binary || values == Values::counts) continue;
+    const Filling values = contract().inputs[i].values;
+    if (values == Filling::one_hot || values == Filling::binary || values == Filling::counts)
+      continue;
     Given given(contract(), 4, 35);
     const std::int64_t last = given.inputs[i].D() - 1;
     given.inputs[i](1, last) = std::nanf("");
@@ -176,7 +177,7 @@ TEST_P(CudaRowContract, GivesARowAloneTheBitsItHasInCompany) {
 }
 
 TEST_P(CudaRowContract, ReadsOneRowForAllWhereTheStrideIsZero) {
-  const bool one_hot = contract().inputs[0].values == Values::one_hot;
+  const bool one_hot = contract().inputs[0].values == Filling::one_hot;
   for (std::size_t shared = one_hot ? 1 : 0; shared < contract().inputs.size(); ++shared) {
     Given given(contract(), 4, 35);
     Matrix<float>& m = given.inputs[shared];
@@ -235,7 +236,7 @@ TEST(CudaRowContractKinks, BelongToTheSideThatTheEquationsSay) {
   constexpr float kKinks[] = {0, -0.5f, 0.75f, -15, 15, -20};
   for (const Contract& contract : row_contracts()) {
     const Input& first = contract.inputs[0];
-    const bool real = first.values == Values::normal || first.values == Values::wide;
+    const bool real = first.values == Filling::normal || first.values == Filling::wide;
     if (!real || contract.inputs.size() > 2 || contract.outputs != std::vector{1}) continue;
     Given given(contract, 6, 9);
     given.inputs[0].fill([&](auto r, auto d) { return kKinks[(r + d) % std::ssize(kKinks)]; });

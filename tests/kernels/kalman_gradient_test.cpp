@@ -45,7 +45,7 @@ struct Objective {
     if (of == Of::drawn) return;
     covariance.assign(std::size_t(p.rows() * n * n), 0);
     for (std::int64_t r = 0; r < p.rows(); ++r) {
-      Eigen::Map<Matrix> G(covariance.data() + r * n * n, n, n);
+      Eigen::Map<EigenMatrix> G(covariance.data() + r * n * n, n, n);
       for (auto& x : G.reshaped()) x = p.draw();
       G = (G + G.transpose()).eval() / 2;
     }
@@ -177,28 +177,28 @@ TEST(KalmanBackward, IsFishersIdentity) {
   std::fill(objective.kappa.begin(), objective.kappa.end(), 1.0);
   Gradient gradient(p, filtered, objective);
   const std::int64_t n = 3, m = 2;
-  const Matrix A = p.matrix(p.A, 0, 0, n), C = p.matrix(p.C, 0, 0, n);
-  const Matrix Qi = inverse(p.matrix(p.Q, 0, 0, n)), Ri = inverse(p.matrix(p.R, 0, 0, m));
-  Matrix grad_A = Matrix::Zero(n, n), grad_Q = grad_A, grad_C = Matrix::Zero(m, n);
-  Matrix grad_R = Matrix::Zero(m, m);
+  const EigenMatrix A = p.matrix(p.A, 0, 0, n), C = p.matrix(p.C, 0, 0, n);
+  const EigenMatrix Qi = inverse(p.matrix(p.Q, 0, 0, n)), Ri = inverse(p.matrix(p.R, 0, 0, m));
+  EigenMatrix grad_A = EigenMatrix::Zero(n, n), grad_Q = grad_A, grad_C = EigenMatrix::Zero(m, n);
+  EigenMatrix grad_R = EigenMatrix::Zero(m, m);
   const auto mean = [&](std::int64_t t) {
     return Vector(Eigen::Map<const Vector>(smoothed.mean.data() + t * n, n));
   };
   const auto square = [&](std::vector<double> v, std::int64_t t) {
-    return Matrix(Eigen::Map<Matrix>(v.data() + t * n * n, n, n));
+    return EigenMatrix(Eigen::Map<EigenMatrix>(v.data() + t * n * n, n, n));
   };
   for (std::int64_t t = 0; t < 8; ++t) {
     const Vector z = mean(t),
                  y = Eigen::Map<Vector>(p.y.data() + t * m, m) - Vector(p.matrix(p.d, 0, 0, 1));
-    const Matrix P = square(smoothed.covariance, t);
+    const EigenMatrix P = square(smoothed.covariance, t);
     const Vector e = y - C * z;
     grad_C += Ri * (e * z.transpose() - C * P);
     grad_R += (Ri * (e * e.transpose() + C * P * C.transpose()) * Ri - Ri) / 2;
     if (t == 0) continue;
     const Vector before = mean(t - 1), q = z - A * before - Vector(p.matrix(p.b, 0, 0, 1));
-    const Matrix lag = square(smoothed.lag_one, t), Pb = square(smoothed.covariance, t - 1);
+    const EigenMatrix lag = square(smoothed.lag_one, t), Pb = square(smoothed.covariance, t - 1);
     grad_A += Qi * (q * before.transpose() + lag - A * Pb);
-    const Matrix S =
+    const EigenMatrix S =
         q * q.transpose() + P - lag * A.transpose() - A * lag.transpose() + A * Pb * A.transpose();
     grad_Q += (Qi * S * Qi - Qi) / 2;
   }

@@ -15,9 +15,9 @@ namespace {
 using Json = nlohmann::json;
 using Values = std::vector<double>;
 
-constexpr double kTolerance = 1e-12;  // of the largest entry; 2e-14 is what was seen
+constexpr double kMomentTolerance = 1e-12;  // of the largest entry; 2e-14 is what was seen
 
-const Json& stored() {
+const Json& stored_moments() {
   static const Json json = Json::parse(std::ifstream(reference("kalman.json")));
   return json;
 }
@@ -40,7 +40,7 @@ Values walk(std::int64_t T) {
 /// A case of the file: the contracts run on it, and comparisons with what stands there.
 class KalmanReference : public testing::TestWithParam<std::size_t> {
  protected:
-  const Json& json_ = stored()["cases"][GetParam()];
+  const Json& json_ = stored_moments()["cases"][GetParam()];
   const std::int64_t n_ = json_["n"], m_ = json_["m"], T_ = json_["T"], B_ = json_["B"],
                      U_ = json_["U"], rows_ = T_ * B_;
   const bool sketch_ = json_["sketch"];
@@ -141,12 +141,13 @@ class KalmanReference : public testing::TestWithParam<std::size_t> {
   /// A matrix with `columns` as the file holds it.
   Values as_stored(const Values& values, std::int64_t columns) const {
     if (!sketch_) return values;
-    Matrix V(columns, 2);
+    EigenMatrix V(columns, 2);
     for (std::int64_t i = 0; i < columns; ++i) {
       for (std::int64_t k = 0; k < 2; ++k) V(i, k) = double((5 * i + 3 * k) % 11 - 5) / 8;
     }
-    const Eigen::Map<const Matrix> M(values.data(), std::int64_t(values.size()) / columns, columns);
-    const Matrix product = M * V;
+    const Eigen::Map<const EigenMatrix> M(values.data(), std::int64_t(values.size()) / columns,
+                                          columns);
+    const EigenMatrix product = M * V;
     return {product.data(), product.data() + product.size()};
   }
   Values at_steps(const Values& values) const {
@@ -193,7 +194,8 @@ class KalmanReference : public testing::TestWithParam<std::size_t> {
         actual =
             matrix ? as_stored(gradients_.at(name).values, columns) : gradients_.at(name).values;
       }
-      const double tolerance = prefix.empty() ? bound("grad_" + name, kTolerance) : kTolerance;
+      const double tolerance =
+          prefix.empty() ? bound("grad_" + name, kMomentTolerance) : kMomentTolerance;
       expect_close(actual, values.get<Values>(), 1, tolerance, 0, prefix + "gradient of " + name);
     }
   }
@@ -204,14 +206,15 @@ TEST_P(KalmanReference, FilterAndSmoother) {
   smooth();
   double total = 0;
   for (const double l : moments_["log_likelihood"]) total += l;
-  expect_close({total}, {json_["total"].get<double>()}, 1, bound("total", kTolerance), 0, "total");
+  expect_close({total}, {json_["total"].get<double>()}, 1, bound("total", kMomentTolerance), 0,
+               "total");
   const auto steps = json_["steps"].size();
   for (const auto& [name, values] : json_["rows"].items()) {
     const Values chosen = at_steps(moments_.at(name));
     const bool matrix = name.ends_with("covariance") || name == "lag_one";
     const bool likelihood = name == "log_likelihood";
     expect_close(matrix ? as_stored(chosen, n_) : chosen, values.get<Values>(),
-                 likelihood ? steps : steps * std::size_t(B_), bound(name, kTolerance),
+                 likelihood ? steps : steps * std::size_t(B_), bound(name, kMomentTolerance),
                  likelihood ? 1 : 0, name);
   }
 }
@@ -226,9 +229,9 @@ TEST_P(KalmanReference, Gradients) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, KalmanReference,
-                         testing::Range(std::size_t(0), stored()["cases"].size()),
+                         testing::Range(std::size_t(0), stored_moments()["cases"].size()),
                          [](const auto& info) {
-                           std::string name = stored()["cases"][info.param]["name"];
+                           std::string name = stored_moments()["cases"][info.param]["name"];
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });

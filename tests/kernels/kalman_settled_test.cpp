@@ -38,10 +38,10 @@ void seldom_missing(KalmanProblem& p) {
   }
 }
 
-struct Smoothed {
+struct SmoothedMoments {
   Values mean, covariance, lag_one;
 
-  Smoothed(KalmanProblem& p, const KalmanFiltered<double>& filtered) {
+  SmoothedMoments(KalmanProblem& p, const KalmanFiltered<double>& filtered) {
     const auto rows = std::size_t(p.rows()), n = std::size_t(p.shape.n);
     mean.assign(rows * n, kPoison);
     covariance.assign(rows * n * n, kPoison), lag_one = covariance;
@@ -108,7 +108,8 @@ TEST_P(KalmanSettled, IsTheModelWrittenOutForEveryStep) {
 
   kept.expect_near(computed, 1e-12, "");
 
-  const Smoothed smooth(constant, kept.view(constant)), every(written, computed.view(written));
+  const SmoothedMoments smooth(constant, kept.view(constant)),
+      every(written, computed.view(written));
   expect_near(smooth.mean, every.mean, 1e-12, "smoothed mean");
   expect_near(smooth.covariance, every.covariance, 1e-12, "smoothed covariance");
   expect_near(smooth.lag_one, every.lag_one, 1e-12, "lag one");
@@ -250,7 +251,7 @@ TEST(KalmanSettled, WritesSharedCovariancesOnce) {
     EXPECT_TRUE(std::isnan(once.covariance[60 * nn]));  // no more rows than steps
     KalmanFiltered<double> filtered = once.view(p);
     filtered.shared_covariance = true;
-    const Smoothed smooth(p, filtered), expected(p, each.view(p));
+    const SmoothedMoments smooth(p, filtered), expected(p, each.view(p));
     EXPECT_EQ(smooth.mean, expected.mean);
     EXPECT_EQ(smooth.covariance, expected.covariance);
     EXPECT_EQ(gradients(p, filtered), gradients(p, each.view(p)));
@@ -277,7 +278,7 @@ TEST(KalmanSettled, PassesBackTogetherAreThoseOfEach) {
     }
     const Filtered f(together), each(apart);
     f.expect_near(each, 1e-12, "");
-    const Smoothed smooth(together, f.view(together)), one(apart, each.view(apart));
+    const SmoothedMoments smooth(together, f.view(together)), one(apart, each.view(apart));
     expect_near(smooth.mean, one.mean, 1e-12, "smoothed mean");
     expect_near(smooth.covariance, one.covariance, 1e-12, "smoothed covariance");
     expect_near(smooth.lag_one, one.lag_one, 1e-12, "lag one");
@@ -296,7 +297,7 @@ TEST(KalmanSettled, PassesBackTogetherAreThoseOfEach) {
 TEST(KalmanSettled, SmoothedCovariancesOfAllAreWrittenOnce) {
   KalmanProblem p({90, 4, 3, 2, 0, false, true, false, false, false, 0});
   const Filtered f(p);
-  const Smoothed each(p, f.view(p));
+  const SmoothedMoments each(p, f.view(p));
   Values mean(std::size_t(90 * 4 * 3), kPoison), covariance(90 * 9, kPoison), lag(90 * 9, kPoison);
   KalmanSmootherArgs<double> args;
   args.model = p.model(), args.data = p.data(), args.filtered = f.view(p);

@@ -14,7 +14,7 @@ class KalmanAgainstDense : public testing::TestWithParam<KalmanShape> {
   Eigen::Map<const Vector> vector(const std::vector<double>& v, std::int64_t row) {
     return {v.data() + row * GetParam().n, GetParam().n};
   }
-  Eigen::Map<const Matrix> matrix(const std::vector<double>& v, std::int64_t row) {
+  Eigen::Map<const EigenMatrix> matrix(const std::vector<double>& v, std::int64_t row) {
     const std::int64_t n = GetParam().n;
     return {v.data() + row * n * n, n, n};
   }
@@ -119,7 +119,7 @@ TEST(KalmanSmoother, KeepsItsDigitsWhereTheStartIsIllConditioned) {
   for (std::int64_t t = 0; t < 40; ++t) {
     expect_close(Eigen::Map<const Vector>(smoothed.mean.data() + t * 12, 12),
                  oracle.mean.segment(t * 12, 12), 1e-8, "mean " + std::to_string(t));
-    expect_close(Eigen::Map<const Matrix>(smoothed.covariance.data() + t * 144, 12, 12),
+    expect_close(Eigen::Map<const EigenMatrix>(smoothed.covariance.data() + t * 144, 12, 12),
                  oracle.covariance.block(t * 12, t * 12, 12, 12), 1e-8,
                  "covariance " + std::to_string(t));
   }
@@ -160,22 +160,22 @@ TEST(KalmanFilter, EvidenceIsBayesRuleAtAnyState) {
   std::vector<Vector> z;
   for (int t = 0; t < 5; ++t) z.push_back(Vector::NullaryExpr(2, [&] { return p.draw(); }));
   const auto moment = [&](const std::vector<double>& v, std::int64_t t) {
-    return Matrix(Eigen::Map<const Matrix>(v.data() + 4 * t, 2, 2));
+    return EigenMatrix(Eigen::Map<const EigenMatrix>(v.data() + 4 * t, 2, 2));
   };
   double evidence = 0;
   for (std::int64_t t = 0; t < 5; ++t) {
     const auto k = std::size_t(t);
     const Vector b = p.matrix(p.b, 0, 0, 1), d = p.matrix(p.d, 0, 0, 1),
                  m0 = p.matrix(p.m0, 0, 0, 1);
-    const Matrix A = p.matrix(p.A, 0, 0, 2), C = p.matrix(p.C, 0, 0, 2);
+    const EigenMatrix A = p.matrix(p.A, 0, 0, 2), C = p.matrix(p.C, 0, 0, 2);
     evidence += t == 0 ? log_normal(z[0] - m0, p.matrix(p.P0, 0, 0, 2))
                        : log_normal(z[k] - A * z[k - 1] - b, p.matrix(p.Q, 0, 0, 2));
     evidence += log_normal(Eigen::Map<Vector>(p.y.data() + 2 * t, 2) - d - C * z[k],
                            p.matrix(p.R, 0, 0, 2));
     Vector mean = Eigen::Map<const Vector>(smoothed.mean.data() + 2 * t, 2);
-    Matrix S = moment(smoothed.covariance, t);
+    EigenMatrix S = moment(smoothed.covariance, t);
     if (t < 4) {  // p(z_t | z_{t+1}, y)
-      const Matrix gain =
+      const EigenMatrix gain =
           moment(smoothed.lag_one, t + 1).transpose() * inverse(moment(smoothed.covariance, t + 1));
       mean += gain * (z[k + 1] - Eigen::Map<const Vector>(smoothed.mean.data() + 2 * t + 2, 2));
       S -= gain * moment(smoothed.lag_one, t + 1);
@@ -264,7 +264,7 @@ TEST(KalmanSample, DrawsHaveTheSmoothedMomentsThroughADiffuseStart) {
   with_workspace(args, [](const auto& a) { cpu::kalman_sample(a); });
   EXPECT_THAT(status, testing::Each(0));
   const auto draws = [&](std::int64_t row) {
-    Matrix draws(S, n);
+    EigenMatrix draws(S, n);
     for (std::int64_t k = 0; k < S; ++k) {
       draws.row(k) = Eigen::Map<const Vector>(z.data() + (k * rows + row) * n, n).transpose() -
                      Eigen::Map<const Vector>(smoothed.mean.data() + row * n, n).transpose();
@@ -273,8 +273,8 @@ TEST(KalmanSample, DrawsHaveTheSmoothedMomentsThroughADiffuseStart) {
   };
   // Standard errors of a mean and of a covariance; 5 of them.
   for (std::int64_t t = 0; t < 9; ++t) {
-    const Matrix now = draws(p.row(t, 0));
-    const Eigen::Map<const Matrix> P(smoothed.covariance.data() + p.row(t, 0) * n * n, n, n);
+    const EigenMatrix now = draws(p.row(t, 0));
+    const Eigen::Map<const EigenMatrix> P(smoothed.covariance.data() + p.row(t, 0) * n * n, n, n);
     for (std::int64_t i = 0; i < n; ++i) {
       EXPECT_NEAR(now.col(i).mean(), 0, 5 * std::sqrt(P(i, i) / S)) << t;
       for (std::int64_t j = 0; j < n; ++j) {
@@ -283,9 +283,10 @@ TEST(KalmanSample, DrawsHaveTheSmoothedMomentsThroughADiffuseStart) {
       }
     }
     if (t == 0) continue;
-    const Matrix before = draws(p.row(t - 1, 0));
-    const Eigen::Map<const Matrix> lag(smoothed.lag_one.data() + p.row(t, 0) * n * n, n, n);
-    const Eigen::Map<const Matrix> Pb(smoothed.covariance.data() + p.row(t - 1, 0) * n * n, n, n);
+    const EigenMatrix before = draws(p.row(t - 1, 0));
+    const Eigen::Map<const EigenMatrix> lag(smoothed.lag_one.data() + p.row(t, 0) * n * n, n, n);
+    const Eigen::Map<const EigenMatrix> Pb(smoothed.covariance.data() + p.row(t - 1, 0) * n * n, n,
+                                           n);
     for (std::int64_t i = 0; i < n; ++i) {
       for (std::int64_t j = 0; j < n; ++j) {
         EXPECT_NEAR(now.col(i).dot(before.col(j)) / S, lag(i, j),

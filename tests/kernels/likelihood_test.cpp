@@ -11,19 +11,19 @@
 namespace seqvae::test {
 namespace {
 
-constexpr std::int64_t kDraws = 100'000;
+constexpr std::int64_t kSampled = 100'000;
 
-/// `kDraws` rows of one distribution; seeds and counters are fixed.
+/// `kSampled` rows of one distribution; seeds and counters are fixed.
 Matrix<float> draws(Likelihood kind, const std::vector<float>& logits) {
   const auto D = static_cast<std::int64_t>(logits.size());
-  std::vector<std::uint32_t> ids(kDraws);
+  std::vector<std::uint32_t> ids(kSampled);
   std::iota(ids.begin(), ids.end(), 0u);
   const std::uint64_t step = 1;
   LikelihoodSampleArgs<float> args;
   args.kind = kind, args.D = D;
-  args.noise.layout.T = 1, args.noise.layout.B = kDraws;
+  args.noise.layout.T = 1, args.noise.layout.B = kSampled;
   args.noise.key = {2024, 3}, args.noise.sequence_id = ids.data(), args.noise.step = &step;
-  Matrix<float> x(kDraws, D);
+  Matrix<float> x(kSampled, D);
   args.logits = Rows<const float>{logits.data(), 0}, args.x = x;
   cpu::likelihood_sample(args);
   return x;
@@ -35,15 +35,15 @@ void expect_chi_square(const std::vector<double>& observed, const std::vector<do
   double statistic = 0, seen_rest = 0, p_rest = 0;
   int classes = 0;
   for (std::size_t i = 0; i < p.size(); ++i) {
-    if (p[i] * kDraws < 5) {
+    if (p[i] * kSampled < 5) {
       seen_rest += observed[i], p_rest += p[i];
       continue;
     }
-    statistic += std::pow(observed[i] - p[i] * kDraws, 2) / (p[i] * kDraws);
+    statistic += std::pow(observed[i] - p[i] * kSampled, 2) / (p[i] * kSampled);
     ++classes;
   }
-  if (p_rest * kDraws >= 1) {
-    statistic += std::pow(seen_rest - p_rest * kDraws, 2) / (p_rest * kDraws);
+  if (p_rest * kSampled >= 1) {
+    statistic += std::pow(seen_rest - p_rest * kSampled, 2) / (p_rest * kSampled);
     ++classes;
   } else {
     EXPECT_LE(seen_rest, 5) << "draws of what has almost no probability";
@@ -57,14 +57,14 @@ TEST(LikelihoodSample, BernoulliFollowsItsProbabilities) {
   const Matrix<float> x = draws(Likelihood::bernoulli, logits);
   for (std::int64_t d = 0; d < x.D(); ++d) {
     std::vector<double> seen(2);
-    for (std::int64_t r = 0; r < kDraws; ++r) seen.at(static_cast<std::size_t>(x(r, d))) += 1;
+    for (std::int64_t r = 0; r < kSampled; ++r) seen.at(static_cast<std::size_t>(x(r, d))) += 1;
     const double p = 1 / (1 + std::exp(-static_cast<double>(logits[static_cast<std::size_t>(d)])));
     expect_chi_square(seen, {1 - p, p});
   }
   double both = 0;  // components are independent: P(x_2 = x_3 = 1) = 0.5 sigmoid(1)
-  for (std::int64_t r = 0; r < kDraws; ++r) both += x(r, 2) * x(r, 3);
+  for (std::int64_t r = 0; r < kSampled; ++r) both += x(r, 2) * x(r, 3);
   const double p = 0.5 / (1 + std::exp(-1.0));
-  EXPECT_LE(std::abs(both - p * kDraws), 3.3 * std::sqrt(kDraws * p * (1 - p)));
+  EXPECT_LE(std::abs(both - p * kSampled), 3.3 * std::sqrt(kSampled * p * (1 - p)));
 }
 
 TEST(LikelihoodSample, CategoricalFollowsItsProbabilities) {
@@ -74,7 +74,7 @@ TEST(LikelihoodSample, CategoricalFollowsItsProbabilities) {
   double sum = 0;
   for (const float l : logits) sum += std::exp(static_cast<double>(l));
   for (std::size_t c = 0; c < p.size(); ++c) p[c] = std::exp(static_cast<double>(logits[c])) / sum;
-  for (std::int64_t r = 0; r < kDraws; ++r) {
+  for (std::int64_t r = 0; r < kSampled; ++r) {
     double ones = 0;
     for (std::int64_t c = 0; c < x.D(); ++c) {
       ASSERT_TRUE(x(r, c) == 0 || x(r, c) == 1);
@@ -96,16 +96,17 @@ TEST(LikelihoodSample, PoissonFollowsItsProbabilitiesOnBothSidesOfInversion) {
     const double rate = std::exp(static_cast<double>(logits[static_cast<std::size_t>(d)]));
     std::vector<double> seen(400), p(400);
     double mean = 0, square = 0;
-    for (std::int64_t r = 0; r < kDraws; ++r) {
+    for (std::int64_t r = 0; r < kSampled; ++r) {
       seen.at(static_cast<std::size_t>(x(r, d))) += 1;
-      mean += x(r, d) / kDraws, square += x(r, d) * x(r, d) / kDraws;
+      mean += x(r, d) / kSampled, square += x(r, d) * x(r, d) / kSampled;
     }
     for (std::size_t k = 0; k < p.size(); ++k) {
       p[k] = std::exp(k * std::log(rate) - rate - std::lgamma(k + 1.0));
     }
     if (rate < 64) expect_chi_square(seen, p);  // above: a rounded normal of the same moments
-    EXPECT_LE(std::abs(mean - rate), 3.5 * std::sqrt(rate / kDraws));
-    EXPECT_LE(std::abs((square - mean * mean) / rate - 1), 4 * std::sqrt((2 + 1 / rate) / kDraws));
+    EXPECT_LE(std::abs(mean - rate), 3.5 * std::sqrt(rate / kSampled));
+    EXPECT_LE(std::abs((square - mean * mean) / rate - 1),
+              4 * std::sqrt((2 + 1 / rate) / kSampled));
   }
 }
 

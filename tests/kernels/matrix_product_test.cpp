@@ -11,26 +11,26 @@
 namespace seqvae::test {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using EigenMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-constexpr std::int64_t kRows = 3, kGap = 2;
+constexpr std::int64_t kPaddedRows = 3, kGap = 2;
 
-/// [kRows][width] with gaps of NaN between the rows.
+/// [kPaddedRows][width] with gaps of NaN between the rows.
 template <class Real>
 struct Padded {
   std::int64_t width;
   std::vector<Real> memory;
   explicit Padded(std::int64_t width_, double phase = 0)
-      : width(width_), memory(static_cast<std::size_t>(kRows * (width_ + kGap)), Real(NAN)) {
-    for (std::int64_t r = 0; r < kRows; ++r) {
+      : width(width_), memory(static_cast<std::size_t>(kPaddedRows * (width_ + kGap)), Real(NAN)) {
+    for (std::int64_t r = 0; r < kPaddedRows; ++r) {
       for (std::int64_t i = 0; i < width; ++i)
         row(r)[i] = static_cast<Real>(std::sin(1.3 * static_cast<double>(r * width + i) + phase));
     }
   }
   Real* row(std::int64_t r) { return memory.data() + r * (width + kGap); }
   Rows<Real> rows() { return {memory.data(), width + kGap}; }
-  Matrix matrix(std::int64_t r, std::int64_t n, std::int64_t m) {
-    Matrix x(n, m);
+  EigenMatrix matrix(std::int64_t r, std::int64_t n, std::int64_t m) {
+    EigenMatrix x(n, m);
     for (std::int64_t i = 0; i < n * m; ++i) x(i / m, i % m) = static_cast<double>(row(r)[i]);
     return x;
   }
@@ -41,14 +41,14 @@ void compare(const MatrixShape& s, bool shared) {
   Padded<Real> a(s.n * s.k, 0.2), b(s.k * s.m, 1.1), y(s.n * s.m);
   Rows<const Real> b_rows = b.rows();
   if (shared) b_rows.stride = 0;
-  cpu::matrix_product<Real>({kRows, s, a.rows(), b_rows, y.rows()});
-  for (std::int64_t r = 0; r < kRows; ++r) {
-    const Matrix A =
-        s.transpose_a ? Matrix(a.matrix(r, s.k, s.n).transpose()) : a.matrix(r, s.n, s.k);
+  cpu::matrix_product<Real>({kPaddedRows, s, a.rows(), b_rows, y.rows()});
+  for (std::int64_t r = 0; r < kPaddedRows; ++r) {
+    const EigenMatrix A =
+        s.transpose_a ? EigenMatrix(a.matrix(r, s.k, s.n).transpose()) : a.matrix(r, s.n, s.k);
     const std::int64_t at = shared ? 0 : r;
-    const Matrix B =
-        s.transpose_b ? Matrix(b.matrix(at, s.m, s.k).transpose()) : b.matrix(at, s.k, s.m);
-    const Matrix expected = A * B, found = y.matrix(r, s.n, s.m);
+    const EigenMatrix B =
+        s.transpose_b ? EigenMatrix(b.matrix(at, s.m, s.k).transpose()) : b.matrix(at, s.k, s.m);
+    const EigenMatrix expected = A * B, found = y.matrix(r, s.n, s.m);
     const double epsilon = std::numeric_limits<Real>::epsilon();
     EXPECT_LE((found - expected).cwiseAbs().sum(),
               static_cast<double>(s.k * s.n * s.m) * epsilon * (1 + expected.cwiseAbs().sum()));

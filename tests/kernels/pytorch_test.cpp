@@ -28,7 +28,7 @@ const Json& stored() {
   return json;
 }
 
-constexpr std::int64_t kRows = 3, kD = 5;
+constexpr std::int64_t kStoredRows = 3, kStoredD = 5;
 
 template <class Real>
 constexpr double kTolerance = std::is_same_v<Real, double> ? 1e-10 : 5e-6;
@@ -57,12 +57,12 @@ class Case {
   Rows<const Real> keep(const Json& values) {
     kept_.push_back(std::make_unique<std::vector<Real>>());
     for (const double v : values) kept_.back()->push_back(static_cast<Real>(v));
-    return {kept_.back()->data(), static_cast<std::int64_t>(values.size()) / kRows};
+    return {kept_.back()->data(), static_cast<std::int64_t>(values.size()) / kStoredRows};
   }
   Rows<Real> fresh(const Json& values) {
     compared_.emplace_back(values.get<std::vector<double>>(),
                            std::vector<Real>(values.size(), std::nan("")));
-    return {compared_.back().second.data(), static_cast<std::int64_t>(values.size()) / kRows};
+    return {compared_.back().second.data(), static_cast<std::int64_t>(values.size()) / kStoredRows};
   }
   Json json_;
   std::vector<std::unique_ptr<std::vector<Real>>> kept_;
@@ -87,8 +87,9 @@ TYPED_TEST(PyTorch, Activations) {
     SCOPED_TRACE(name);
     Case<Real> c(stored()["activations"][name]);
     const auto y = c.output("y");
-    cpu::activation<Real>({kind, kRows, kD, c.input("x"), y});
-    cpu::activation_backward<Real>({kind, kRows, kD, y, c.weight("y"), c.gradient("x")});
+    cpu::activation<Real>({kind, kStoredRows, kStoredD, c.input("x"), y});
+    cpu::activation_backward<Real>(
+        {kind, kStoredRows, kStoredD, y, c.weight("y"), c.gradient("x")});
     c.expect_equal();
   }
 }
@@ -107,9 +108,9 @@ TYPED_TEST(PyTorch, GaussianHeads) {
     Case<Real> c(stored()["heads"][h.name]);
     const Real shift = static_cast<Real>(h.shift), floor = static_cast<Real>(h.floor);
     const auto raw = c.input("raw");
-    cpu::gaussian_head<Real>({h.map, shift, floor, kRows, kD, raw, c.output("logvar")});
+    cpu::gaussian_head<Real>({h.map, shift, floor, kStoredRows, kStoredD, raw, c.output("logvar")});
     cpu::gaussian_head_backward<Real>(
-        {h.map, shift, floor, kRows, kD, raw, c.weight("logvar"), c.gradient("raw")});
+        {h.map, shift, floor, kStoredRows, kStoredD, raw, c.weight("logvar"), c.gradient("raw")});
     c.expect_equal();
   }
 }
@@ -119,9 +120,10 @@ TYPED_TEST(PyTorch, GaussianKl) {
   Case<Real> c(stored()["gaussians"]["kl"]);
   const auto mu_q = c.input("mu_q"), logvar_q = c.input("logvar_q");
   const auto mu_p = c.input("mu_p"), logvar_p = c.input("logvar_p");
-  cpu::gaussian_kl<Real>({kRows, kD, mu_q, logvar_q, mu_p, logvar_p, {}, c.output("kl_sum")});
-  cpu::gaussian_kl_backward<Real>({kRows,
-                                   kD,
+  cpu::gaussian_kl<Real>(
+      {kStoredRows, kStoredD, mu_q, logvar_q, mu_p, logvar_p, {}, c.output("kl_sum")});
+  cpu::gaussian_kl_backward<Real>({kStoredRows,
+                                   kStoredD,
                                    mu_q,
                                    logvar_q,
                                    mu_p,
@@ -141,11 +143,11 @@ TYPED_TEST(PyTorch, GaussianSampleWithKl) {
   const auto mu_q = c.input("mu_q"), logvar_q = c.input("logvar_q");
   const auto mu_p = c.input("mu_p"), logvar_p = c.input("logvar_p");
   NoiseArgs<Real> noise;
-  noise.layout.T = 1, noise.layout.B = kRows, noise.eps = c.input("eps");
+  noise.layout.T = 1, noise.layout.B = kStoredRows, noise.eps = c.input("eps");
   cpu::gaussian_sample_kl<Real>(
-      {kD, noise, mu_q, logvar_q, mu_p, logvar_p, c.output("z"), c.output("kl_sum")});
+      {kStoredD, noise, mu_q, logvar_q, mu_p, logvar_p, c.output("z"), c.output("kl_sum")});
   cpu::gaussian_sample_kl_backward<Real>(
-      {kD, noise, mu_q, logvar_q, mu_p, logvar_p, c.weight("z"), c.weight("kl_sum"),
+      {kStoredD, noise, mu_q, logvar_q, mu_p, logvar_p, c.weight("z"), c.weight("kl_sum"),
        c.gradient("mu_q"), c.gradient("logvar_q"), c.gradient("mu_p"), c.gradient("logvar_p")});
   c.expect_equal();
 }
@@ -155,10 +157,11 @@ TYPED_TEST(PyTorch, GaussianLogDensity) {
   Case<Real> c(stored()["gaussians"]["log_density"]);
   const auto x = c.input("x"), mask = c.input("mask"), mu = c.input("mu");
   const auto logvar = c.input("logvar");
-  cpu::gaussian_log_density<Real>({kRows, kD, x, mask, mu, logvar, c.output("log_density")});
-  cpu::gaussian_log_density_backward<Real>({kRows, kD, x, mask, mu, logvar, c.weight("log_density"),
-                                            c.gradient("x"), c.gradient("mu"),
-                                            c.gradient("logvar")});
+  cpu::gaussian_log_density<Real>(
+      {kStoredRows, kStoredD, x, mask, mu, logvar, c.output("log_density")});
+  cpu::gaussian_log_density_backward<Real>({kStoredRows, kStoredD, x, mask, mu, logvar,
+                                            c.weight("log_density"), c.gradient("x"),
+                                            c.gradient("mu"), c.gradient("logvar")});
   c.expect_equal();
 }
 
@@ -173,9 +176,10 @@ TYPED_TEST(PyTorch, Likelihoods) {
     Case<Real> c(json);
     const auto x = c.input("x"), logits = c.input("logits");
     const auto mask = json["inputs"].contains("mask") ? c.input("mask") : Rows<const Real>{};
-    cpu::likelihood<Real>({kind, kRows, kD, x, mask, logits, c.output("log_likelihood")});
-    cpu::likelihood_backward<Real>(
-        {kind, kRows, kD, x, mask, logits, c.weight("log_likelihood"), c.gradient("logits")});
+    cpu::likelihood<Real>(
+        {kind, kStoredRows, kStoredD, x, mask, logits, c.output("log_likelihood")});
+    cpu::likelihood_backward<Real>({kind, kStoredRows, kStoredD, x, mask, logits,
+                                    c.weight("log_likelihood"), c.gradient("logits")});
     c.expect_equal();
   }
 }
@@ -187,8 +191,9 @@ TYPED_TEST(PyTorch, Normalizations) {
     SCOPED_TRACE(name);
     Case<Real> c(stored()["normalizations"][name]);
     const auto x = c.input("x");
-    cpu::normalize<Real>({kind, Real(1e-3), kRows, kD, x, c.output("y")});
-    cpu::normalize_backward<Real>({kind, Real(1e-3), kRows, kD, x, c.weight("y"), c.gradient("x")});
+    cpu::normalize<Real>({kind, Real(1e-3), kStoredRows, kStoredD, x, c.output("y")});
+    cpu::normalize_backward<Real>(
+        {kind, Real(1e-3), kStoredRows, kStoredD, x, c.weight("y"), c.gradient("x")});
     c.expect_equal();
   }
 }
@@ -198,24 +203,24 @@ TYPED_TEST(PyTorch, Categories) {
   constexpr std::int64_t groups = 2;
   Case<Real> softmax(stored()["categories"]["softmax"]);
   const Rows<Real> p = softmax.output("p");
-  cpu::softmax<Real>({kRows, groups, kD, softmax.input("logits"), p});
+  cpu::softmax<Real>({kStoredRows, groups, kStoredD, softmax.input("logits"), p});
   cpu::softmax_backward<Real>(
-      {kRows, groups, kD, p, softmax.weight("p"), softmax.gradient("logits")});
+      {kStoredRows, groups, kStoredD, p, softmax.weight("p"), softmax.gradient("logits")});
   softmax.expect_equal();
 
   // The gradient of a straight-through draw is that of its probabilities.
   Case<Real> straight(stored()["categories"]["straight_through"]);
-  std::vector<Real> memory(kRows * groups * kD);
-  const Rows<Real> p_z(memory.data(), groups * kD);
-  cpu::softmax<Real>({kRows, groups, kD, straight.input("logits"), p_z});
+  std::vector<Real> memory(kStoredRows * groups * kStoredD);
+  const Rows<Real> p_z(memory.data(), groups * kStoredD);
+  cpu::softmax<Real>({kStoredRows, groups, kStoredD, straight.input("logits"), p_z});
   cpu::softmax_backward<Real>(
-      {kRows, groups, kD, p_z, straight.weight("y"), straight.gradient("logits")});
+      {kStoredRows, groups, kStoredD, p_z, straight.weight("y"), straight.gradient("logits")});
   straight.expect_equal();
 
   Case<Real> kl(stored()["categories"]["kl"]);
   const auto q = kl.input("logits_q"), prior = kl.input("logits_p");
-  cpu::categorical_kl<Real>({kRows, groups, kD, q, prior, kl.output("kl_sum")});
-  cpu::categorical_kl_backward<Real>({kRows, groups, kD, q, prior, kl.weight("kl_sum"),
+  cpu::categorical_kl<Real>({kStoredRows, groups, kStoredD, q, prior, kl.output("kl_sum")});
+  cpu::categorical_kl_backward<Real>({kStoredRows, groups, kStoredD, q, prior, kl.weight("kl_sum"),
                                       kl.gradient("logits_q"), kl.gradient("logits_p")});
   kl.expect_equal();
 }
@@ -224,8 +229,9 @@ TYPED_TEST(PyTorch, Clamp) {
   using Real = TypeParam;
   Case<Real> c(stored()["bounds"]);
   const auto x = c.input("x");
-  cpu::clamp<Real>({Real(-0.7), Real(1.2), kRows, kD, x, c.output("y")});
-  cpu::clamp_backward<Real>({Real(-0.7), Real(1.2), kRows, kD, x, c.weight("y"), c.gradient("x")});
+  cpu::clamp<Real>({Real(-0.7), Real(1.2), kStoredRows, kStoredD, x, c.output("y")});
+  cpu::clamp_backward<Real>(
+      {Real(-0.7), Real(1.2), kStoredRows, kStoredD, x, c.weight("y"), c.gradient("x")});
   c.expect_equal();
 }
 
@@ -233,17 +239,17 @@ TYPED_TEST(PyTorch, GruCell) {
   using Real = TypeParam;
   Case<Real> c(stored()["cells"]["gru"]);
   const auto a = c.input("a"), q = c.input("q"), h = c.input("h");
-  std::vector<Real> kept(kRows * 3 * kD);
-  const Rows<Real> gates{kept.data(), 3 * kD};
-  cpu::gru_cell<Real>({kRows, kD, a, q, h, c.output("h_next"), gates});
-  cpu::gru_cell_backward<Real>({kRows, kD, gates, q, h, c.weight("h_next"), c.gradient("a"),
-                                c.gradient("q"), c.gradient("h")});
+  std::vector<Real> kept(kStoredRows * 3 * kStoredD);
+  const Rows<Real> gates{kept.data(), 3 * kStoredD};
+  cpu::gru_cell<Real>({kStoredRows, kStoredD, a, q, h, c.output("h_next"), gates});
+  cpu::gru_cell_backward<Real>({kStoredRows, kStoredD, gates, q, h, c.weight("h_next"),
+                                c.gradient("a"), c.gradient("q"), c.gradient("h")});
   c.expect_equal();
 
   const Json& module = stored()["gru_module"];
   Case<Real> whole(Json{{"inputs", module}, {"outputs", module}});
-  cpu::gru_cell<Real>({kRows,
-                       kD,
+  cpu::gru_cell<Real>({kStoredRows,
+                       kStoredD,
                        whole.input("a"),
                        whole.input("q"),
                        whole.input("h"),
@@ -256,11 +262,11 @@ TYPED_TEST(PyTorch, LstmCell) {
   using Real = TypeParam;
   Case<Real> c(stored()["cells"]["lstm"]);
   const auto a = c.input("a"), c_old = c.input("c");
-  std::vector<Real> kept(kRows * 4 * kD);
-  const Rows<Real> gates{kept.data(), 4 * kD};
+  std::vector<Real> kept(kStoredRows * 4 * kStoredD);
+  const Rows<Real> gates{kept.data(), 4 * kStoredD};
   const auto c_next = c.output("c_next");
-  cpu::lstm_cell<Real>({kRows, kD, a, c_old, c.output("h_next"), c_next, gates});
-  cpu::lstm_cell_backward<Real>({kRows, kD, gates, c_old, c_next, c.weight("h_next"),
+  cpu::lstm_cell<Real>({kStoredRows, kStoredD, a, c_old, c.output("h_next"), c_next, gates});
+  cpu::lstm_cell_backward<Real>({kStoredRows, kStoredD, gates, c_old, c_next, c.weight("h_next"),
                                  c.weight("c_next"), c.gradient("a"), c.gradient("c")});
   c.expect_equal();
 }

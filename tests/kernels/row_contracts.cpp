@@ -60,8 +60,9 @@ NoiseArgs<Real> given(NoiseArgs<Real> noise, Rows<const Real> eps) {
   }
 
 std::vector<Contract> build() {
-  constexpr Values N = Values::normal, W = Values::wide, U = Values::unit, S = Values::signed_unit;
-  constexpr Values B = Values::binary;
+  constexpr Filling N = Filling::normal, W = Filling::wide, U = Filling::unit,
+                    S = Filling::signed_unit;
+  constexpr Filling B = Filling::binary;
   std::vector<Contract> all;
   const char* kinds[] = {"identity", "relu", "tanh", "sigmoid",
                          "softplus", "exp",  "elu",  "leaky_relu"};
@@ -69,7 +70,7 @@ std::vector<Contract> build() {
     const auto kind = static_cast<Activation>(k);
     all.push_back(contract(kinds[k], {{N}}, {1},
                            SEQVAE_RUN(activation, ActivationArgs, kind, rows, D, in[0], out[0])));
-    const Values y = kind == Activation::tanh ? S : kind == Activation::sigmoid ? U : N;
+    const Filling y = kind == Activation::tanh ? S : kind == Activation::sigmoid ? U : N;
     all.push_back(contract(std::string(kinds[k]) + "_backward", {{y}, {N}}, {1},
                            SEQVAE_RUN(activation_backward, ActivationBackwardArgs, kind, rows, D,
                                       in[0], in[1], out[0])));
@@ -155,11 +156,11 @@ std::vector<Contract> build() {
   struct Discrete {
     const char* name;
     Likelihood kind;
-    Values x;
+    Filling x;
   };
   for (const Discrete l : {Discrete{"bernoulli", Likelihood::bernoulli, B},
-                           Discrete{"categorical", Likelihood::categorical, Values::one_hot},
-                           Discrete{"poisson", Likelihood::poisson, Values::counts}}) {
+                           Discrete{"categorical", Likelihood::categorical, Filling::one_hot},
+                           Discrete{"poisson", Likelihood::poisson, Filling::counts}}) {
     const std::string name = l.name;
     all.push_back(contract(
         name, {{l.x}, {B}, {N}}, {0},
@@ -237,25 +238,25 @@ const std::vector<Contract>& row_contracts() {
   return contracts;
 }
 
-double value_at(Values values, int input, std::int64_t row, std::int64_t column, std::int64_t D) {
+double value_at(Filling values, int input, std::int64_t row, std::int64_t column, std::int64_t D) {
   const Words random = philox({{static_cast<std::uint32_t>(column), static_cast<std::uint32_t>(row),
                                 static_cast<std::uint32_t>(input), 0}},
                               99);
   const float n = normal(random, 0), u = uniform(random.w[2]);
   switch (values) {
-    case Values::normal:
+    case Filling::normal:
       return 1.5f * n;
-    case Values::wide:
+    case Filling::wide:
       return 8.0f * n;
-    case Values::unit:
+    case Filling::unit:
       return u;
-    case Values::signed_unit:
+    case Filling::signed_unit:
       return 2 * u - 1;
-    case Values::binary:
+    case Filling::binary:
       return u < 0.6f;
-    case Values::one_hot:
+    case Filling::one_hot:
       return column == (7 * row + 3) % D;
-    case Values::counts:
+    case Filling::counts:
       return std::floor(6 * u);
   }
   return 0;

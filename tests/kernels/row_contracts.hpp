@@ -11,10 +11,10 @@
 namespace seqvae::test {
 
 /// What an input holds, by its place (row, column) alone: float values, also in double.
-enum class Values { normal, wide, unit, signed_unit, binary, one_hot, counts };
+enum class Filling { normal, wide, unit, signed_unit, binary, one_hot, counts };
 
 struct Input {
-  Values values;
+  Filling values;
   int factor = 1;  ///< width: factor * D; 0: one column
 };
 
@@ -63,7 +63,7 @@ const std::vector<Contract>& row_contracts();
 inline std::int64_t width(int factor, std::int64_t D) { return factor == 0 ? 1 : factor * D; }
 
 /// The value of input number `input` at (row, column).
-double value_at(Values values, int input, std::int64_t row, std::int64_t column, std::int64_t D);
+double value_at(Filling values, int input, std::int64_t row, std::int64_t column, std::int64_t D);
 
 /// Inputs of a contract from first_row on, each placed alike.
 template <class Real>

@@ -161,7 +161,7 @@ TEST_P(RowContract, TouchesNothingPastTheEnd) {
 
 TEST_P(RowContract, ReadsOneRowForAllWhereTheStrideIsZero) {
   constexpr std::int64_t rows = 4;
-  const bool one_hot = contract().inputs[0].values == Values::one_hot;
+  const bool one_hot = contract().inputs[0].values == Filling::one_hot;
   for (const std::int64_t D : {1, 16, 35}) {
     for (std::size_t shared = one_hot ? 1 : 0; shared < contract().inputs.size(); ++shared) {
       auto inputs = inputs_of<float>(contract(), rows, D);

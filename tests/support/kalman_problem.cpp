@@ -17,7 +17,7 @@ WideMatrix product(const WideMatrix& A, const WideMatrix& B) { return A.lazyProd
 
 WideMatrix control(const KalmanProblem& p, std::int64_t t, std::int64_t i) {
   const std::int64_t U = p.shape.U;
-  return Eigen::Map<const Matrix>(p.u.data() + p.row(t, i) * U, U, 1).cast<Wide>();
+  return Eigen::Map<const EigenMatrix>(p.u.data() + p.row(t, i) * U, U, 1).cast<Wide>();
 }
 
 }  // namespace
@@ -60,9 +60,9 @@ KalmanProblem::KalmanProblem(const KalmanShape& s, unsigned seed) : shape(s), ra
   };
   const auto covariance = [&](std::int64_t k, double floor) {
     return [this, k, floor](std::vector<double>& out) {
-      Matrix L(k, k);
+      EigenMatrix L(k, k);
       for (auto& x : L.reshaped()) x = draw() / std::sqrt(double(k));
-      const Matrix S = L * L.transpose() + floor * Matrix::Identity(k, k);
+      const EigenMatrix S = L * L.transpose() + floor * EigenMatrix::Identity(k, k);
       out.insert(out.end(), S.data(), S.data() + k * k);
     };
   };
@@ -124,21 +124,21 @@ void expect_near(const std::vector<double>& actual, const std::vector<double>& e
   }
 }
 
-void expect_close(const Matrix& actual, const Matrix& expected, double tolerance,
+void expect_close(const EigenMatrix& actual, const EigenMatrix& expected, double tolerance,
                   const std::string& what) {
   const double scale = expected.cwiseAbs().maxCoeff();
   const double error = (actual - expected).cwiseAbs().maxCoeff<Eigen::PropagateNaN>();
   EXPECT_TRUE(error <= tolerance * scale) << what << ": error " << error << ", scale " << scale;
 }
 
-Matrix inverse(const Matrix& A) {
-  return Eigen::LLT<Matrix>(A).solve(Matrix::Identity(A.rows(), A.rows()));
+EigenMatrix inverse(const EigenMatrix& A) {
+  return Eigen::LLT<EigenMatrix>(A).solve(EigenMatrix::Identity(A.rows(), A.rows()));
 }
 
-double log_normal(const Vector& x, const Matrix& S) {
-  const Eigen::LLT<Matrix> L(S);
+double log_normal(const Vector& x, const EigenMatrix& S) {
+  const Eigen::LLT<EigenMatrix> L(S);
   return -0.5 * (double(x.size()) * std::log(2 * std::numbers::pi) + x.dot(L.solve(x))) -
-         Matrix(L.matrixL()).diagonal().array().log().sum();
+         EigenMatrix(L.matrixL()).diagonal().array().log().sum();
 }
 
 Filtered::Filtered(KalmanProblem& problem, KalmanForm form, std::int64_t chunk, ThreadPool* pool) {
@@ -241,11 +241,11 @@ DenseOracle::DenseOracle(KalmanProblem& p, std::int64_t i, std::int64_t end) {
   WideMatrix H = WideMatrix::Zero(N, length * n), noise = WideMatrix::Zero(N, N), e(N, 1);
   for (std::int64_t a = 0; a < N; ++a) {
     const auto [t, j] = seen[std::size_t(a)];
-    const Matrix C = p.matrix(p.C, t, i, n), R = p.observation_noise(t, i);
+    const EigenMatrix C = p.matrix(p.C, t, i, n), R = p.observation_noise(t, i);
     for (std::int64_t k = 0; k < n; ++k) H(a, t * n + k) = C(j, k);
     e(a, 0) = p.y[std::size_t(p.row(t, i) * m + j)] - p.matrix(p.d, t, i, 1)(j, 0);
     if (p.shape.U > 0) {
-      const Matrix D = p.matrix(p.D, t, i, p.shape.U);
+      const EigenMatrix D = p.matrix(p.D, t, i, p.shape.U);
       for (std::int64_t k = 0; k < p.shape.U; ++k) e(a, 0) -= D(j, k) * control(p, t, i)(k, 0);
     }
     for (std::int64_t c = 0; c < N; ++c) {

@@ -14,7 +14,7 @@
 
 namespace seqvae::test {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using EigenMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Vector = Eigen::VectorXd;
 
 struct KalmanShape {
@@ -84,13 +84,14 @@ class KalmanProblem {
     data.u = {u.data(), shape.U};
     return data;
   }
-  Matrix matrix(Array& a, std::int64_t t, std::int64_t i, std::int64_t columns) const {
+  EigenMatrix matrix(Array& a, std::int64_t t, std::int64_t i, std::int64_t columns) const {
     const double* place =
         a.values.data() +
         (shape.packed && a.step != 0 ? row(t, i) * a.sequence : t * a.step + i * a.sequence);
-    return Eigen::Map<const Matrix>(place, a.entries / std::max<std::int64_t>(columns, 1), columns);
+    return Eigen::Map<const EigenMatrix>(place, a.entries / std::max<std::int64_t>(columns, 1),
+                                         columns);
   }
-  Matrix observation_noise(std::int64_t t, std::int64_t i) {
+  EigenMatrix observation_noise(std::int64_t t, std::int64_t i) {
     if (shape.full_R) return matrix(R, t, i, shape.m);
     return matrix(R, t, i, 1).col(0).asDiagonal();
   }
@@ -115,13 +116,13 @@ void expect_near(const std::vector<double>& actual, const std::vector<double>& e
                  double tolerance, const std::string& what);
 
 /// The largest difference within tolerance of the largest expected entry.
-void expect_close(const Matrix& actual, const Matrix& expected, double tolerance,
+void expect_close(const EigenMatrix& actual, const EigenMatrix& expected, double tolerance,
                   const std::string& what);
 
 /// Of a positive definite matrix.
-Matrix inverse(const Matrix& A);
+EigenMatrix inverse(const EigenMatrix& A);
 /// log N(x; 0, S)
-double log_normal(const Vector& x, const Matrix& S);
+double log_normal(const Vector& x, const EigenMatrix& S);
 
 struct Filtered {
   std::vector<double> mean, covariance, predicted_mean, predicted_covariance, log_likelihood;
@@ -155,7 +156,7 @@ struct Smoothed {
 struct DenseOracle {
   double log_likelihood = 0;
   Vector mean;  // [length * n]
-  Matrix covariance;
+  EigenMatrix covariance;
   bool proper = true;  // the observations determine delta
 
   /// Of sequence i, given its observations before `end`.
