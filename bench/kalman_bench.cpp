@@ -2,8 +2,8 @@
 // bench/peers/README.md; driven by bench/compare.py in turn with bench/peers/kalman.py, which
 // writes the case file.
 //
-// As an application would call the contracts. Sequences that share their model go in one call, on
-// one thread, their covariances written once; their rows stand time by time, [T][B]. Models of
+// As an application would call the contracts. Sequences that share their model go in one call, with
+// the pool, their covariances written once; their rows stand time by time, [T][B]. Models of
 // their own: a call each, dealt to the threads of a pool, each with its own workspace, and a
 // sequence's rows lie together.
 //
@@ -162,7 +162,7 @@ class KalmanWork : public Work {
     args.log_likelihood = rows(log_likelihood_, b, 1);
     args.status = &status_[std::size_t(b)];
     if (together_) {
-      args.data.layout.B = B_, args.shared_covariance = true;
+      args.data.layout.B = B_, args.shared_covariance = true, args.pool = &pool_;
       args.data.y = {y_.data(), m_}, args.mean = {mean_.data(), n_};
       args.log_likelihood = {log_likelihood_.data(), 1};
     }
@@ -183,7 +183,7 @@ class KalmanWork : public Work {
     args.covariance = covariances(smoothed_covariance_, b);
     args.lag_one = covariances(lag_one_, b);
     if (together_) {
-      args.data.layout.B = B_, args.shared_covariance = true;
+      args.data.layout.B = B_, args.shared_covariance = true, args.pool = &pool_;
       args.data.y = {y_.data(), m_}, args.filtered.mean = {mean_.data(), n_};
       args.mean = {smoothed_mean_.data(), n_};
     }
@@ -194,7 +194,7 @@ class KalmanWork : public Work {
     args.grad.A = {to.A.data()}, args.grad.Q = {to.Q.data()};
     args.grad.C = {to.C.data()}, args.grad.R = {to.R.data()};
     if (together_) {
-      args.data.layout.B = B_;
+      args.data.layout.B = B_, args.pool = &pool_;
       args.data.y = {y_.data(), m_}, args.filtered.mean = {mean_.data(), n_};
     }
     call(args, workspace, cpu::kalman_backward<double>);
@@ -209,10 +209,14 @@ class KalmanWork : public Work {
   }
 
   void step() {
-    const int calls = together_ ? 1 : static_cast<int>(B_);
-    pool_.run(std::min(calls, pool_.count()), [&](int thread) {
-      for (int b = thread; b < calls; b += pool_.count()) work(b, workspace_[std::size_t(thread)]);
-    });
+    if (together_) {
+      work(0, workspace_[0]);
+    } else {
+      const int calls = static_cast<int>(B_), threads = pool_.count();
+      pool_.run(std::min(calls, threads), [&](int thread) {
+        for (int b = thread; b < calls; b += threads) work(b, workspace_[std::size_t(thread)]);
+      });
+    }
     total_ = 0;
     for (const double l : log_likelihood_) total_ += l;
   }

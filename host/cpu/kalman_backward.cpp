@@ -1,13 +1,17 @@
 // The filter in reverse mode, backward in time (kalman_gradient.hpp has a step's part).
 #include "host/cpu/kalman_gradient.hpp"
+#include "host/cpu/kalman_threads.hpp"
 
 namespace seqvae {
 namespace {
 
 using cpu::kalman::Arena;
 using cpu::kalman::BackwardScratch;
+using cpu::kalman::for_each_array;
 using cpu::kalman::GroupSums;
+using cpu::kalman::Parts;
 using cpu::kalman::SettledSums;
+using cpu::kalman::Threads;
 
 /// The constants of steps like t, of kappa = 1, from N after the observation of t.
 template <class Real>
@@ -210,8 +214,7 @@ void add_group_products(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::
   }
   const Real* r = group.r_predicted;
   if (t == 0) {
-    const StepArray<Real> P0(g.P0.data, 0, g.P0.sequence);
-    if (g.P0) group.add(count, Real(0.5), n, r, n, r, place(P0));
+    if (g.P0) group.add(count, Real(0.5), n, r, n, r, place(g.P0));
     for (std::int64_t i = 0; g.m0 && i < count; ++i) {
       cpu::axpy(n, group.kappa[i], r + i * n, cpu::kalman::at(g.m0, layout, 0, first + i));
     }
@@ -357,12 +360,105 @@ void backward_sequence(const KalmanBackwardArgs<Real>& a, std::int64_t b,
   }
 }
 
+/// The gradient of a call, of parts of its sequences on threads. What all of them share is summed
+/// part by part first.
+template <class Real>
+class Backward {
+ public:
+  Backward(const KalmanBackwardArgs<Real>& a, Arena& arena)
+      : a_(a),
+        together_(cpu::kalman::are_together(a)),
+        grad_(cpu::kalman::without_prior_steps(a.grad)),
+        parts_(parts_of(a, together_)),
+        threads_(
+            a.pool,
+            [&a, most = together_ ? parts_.size : 1](Arena& from) {
+              return BackwardScratch<Real>(a, most, from);
+            },
+            arena) {
+    KalmanGradient<Real> shared = grad_;
+    visit_shared(shared, [this](StepArray<Real>&, std::int64_t entries) { entries_ += entries; });
+    if (parts_.count() > 1) sums_ = arena.take<Real>(parts_.count() * entries_);
+  }
+
+  void run() {
+    if (!a_.accumulate) cpu::kalman::clear(grad_, a_.model, a_.data.layout);
+    if (sums_ != nullptr) std::fill_n(sums_, parts_.count() * entries_, Real(0));
+    threads_.deal(a_.workspace, parts_.count(), [this](std::int64_t i, BackwardScratch<Real>& s) {
+      s.args.grad = grad_;
+      if (sums_ != nullptr) {
+        Real* sum = sums_ + i * entries_;
+        visit_shared(s.args.grad, [&](StepArray<Real>& array, std::int64_t entries) {
+          array.data = sum;
+          sum += entries;
+        });
+      }
+      run_part(i, s);
+    });
+    if (sums_ == nullptr) return;
+    for (std::int64_t i = 0; i < parts_.count(); ++i) {
+      const Real* sum = sums_ + i * entries_;
+      visit_shared(grad_, [&](StepArray<Real>& array, std::int64_t entries) {
+        cpu::axpy(entries, Real(1), sum, array.data);
+        sum += entries;
+      });
+    }
+  }
+
+ private:
+  static Parts parts_of(const KalmanBackwardArgs<Real>& a, bool together) {
+    KalmanGradient<Real> g = cpu::kalman::without_prior_steps(a.grad);
+    bool of_steps = false;  // a sum for each: no room for one a part
+    for_each_array(g, a.model, [&](const StepArray<Real>& array, std::int64_t) {
+      of_steps = of_steps || (array && array.sequence == 0 && array.step != 0);
+    });
+    const std::int64_t B = a.data.layout.B;
+    return of_steps ? cpu::kalman::make_parts(B, B) : cpu::kalman::parts_to_sum(B, together);
+  }
+  /// Calls visit(array, entries) for each array that all sequences share.
+  template <class Visit>
+  void visit_shared(KalmanGradient<Real>& g, const Visit& visit) const {
+    for_each_array(g, a_.model, [&](StepArray<Real>& array, std::int64_t entries) {
+      if (array && array.sequence == 0) visit(array, entries);
+    });
+  }
+
+  void run_part(std::int64_t part, BackwardScratch<Real>& s) const {
+    const RowLayout& layout = a_.data.layout;
+    const std::int64_t last = parts_.end(part);
+    for (std::int64_t b = parts_.begin(part); b < last;) {
+      // As many as are of one length and have one weight each.
+      const std::int64_t length = cpu::kalman::length_of(layout, b);
+      std::int64_t end = b;
+      while (together_ && length > 0 && end < last &&
+             cpu::kalman::length_of(layout, end) == length &&
+             one_weight(a_, end, length, &s.group.kappa[end - b])) {
+        ++end;
+      }
+      if (end - b > 1) {
+        backward_group(s.args, b, end - b, s);
+        b = end;
+      } else {
+        backward_sequence(s.args, b++, s);
+      }
+    }
+  }
+
+  const KalmanBackwardArgs<Real>& a_;
+  bool together_;
+  KalmanGradient<Real> grad_;
+  Parts parts_;
+  Threads<BackwardScratch<Real>> threads_;
+  std::int64_t entries_ = 0;  // of all shared arrays
+  Real* sums_ = nullptr;      // of each part, [parts][entries]
+};
+
 }  // namespace
 
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanBackwardArgs<Real>& args) {
   Arena arena;
-  BackwardScratch<Real>(args, arena);
+  Backward<Real>(args, arena);
   return arena.used();
 }
 
@@ -374,26 +470,8 @@ namespace cpu {
 template <class Real>
 void kalman_backward(const KalmanBackwardArgs<Real>& a) {
   check(a);
-  if (!a.accumulate) kalman::clear(a);
   Arena arena(a.workspace);
-  BackwardScratch<Real> scratch(a, arena);
-  const RowLayout& layout = a.data.layout;
-  for (std::int64_t b = 0; b < layout.B;) {
-    // As many as are of one length and have one weight each.
-    const std::int64_t length = kalman::length_of(layout, b);
-    std::int64_t end = b;
-    while (scratch.group.most > 1 && length > 0 && end < layout.B &&
-           kalman::length_of(layout, end) == length &&
-           one_weight(a, end, length, &scratch.group.kappa[end - b])) {
-      ++end;
-    }
-    if (end - b > 1) {
-      backward_group(a, b, end - b, scratch);
-      b = end;
-    } else {
-      backward_sequence(a, b++, scratch);
-    }
-  }
+  Backward<Real>(a, arena).run();
 }
 
 template void kalman_backward(const KalmanBackwardArgs<float>&);

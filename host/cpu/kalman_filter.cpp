@@ -3,6 +3,7 @@
 #include "host/cpu/kalman_chunks.hpp"
 #include "host/cpu/kalman_diffuse.hpp"
 #include "host/cpu/kalman_group.hpp"
+#include "host/cpu/kalman_threads.hpp"
 
 namespace seqvae {
 namespace {
@@ -10,6 +11,8 @@ namespace {
 using cpu::kalman::Arena;
 using cpu::kalman::DiffuseFilter;
 using cpu::kalman::GroupFilter;
+using cpu::kalman::Parts;
+using cpu::kalman::Threads;
 
 template <class Real>
 void fill_covariances(const KalmanFilterArgs<Real>& a, std::int64_t row, Real value) {
@@ -52,10 +55,8 @@ struct FilterScratch {
   GroupFilter<Real> group;
   DiffuseFilter<Real> diffuse;
   cpu::kalman::Summariser<Real> summariser;
-  FilterScratch(const KalmanFilterArgs<Real>& a, Arena& arena)
-      : group(a, covariances_are_shared(a) ? a.data.layout.B : 1, arena),
-        diffuse(a, arena),
-        summariser(a.model, a.data, a.form, arena) {}
+  FilterScratch(const KalmanFilterArgs<Real>& a, std::int64_t most, Arena& arena)
+      : group(a, most, arena), diffuse(a, arena), summariser(a.model, a.data, a.form, arena) {}
 };
 
 /// The filter of a call: its sequences, or their chunks, dealt to threads.
@@ -63,9 +64,15 @@ template <class Real>
 class Filter {
  public:
   Filter(const KalmanFilterArgs<Real>& a, Arena& arena)
-      : a_(a), threads_(a.pool != nullptr ? a.pool->count() : 1) {
+      : a_(a),
+        parts_(cpu::kalman::parts_for(a.data.layout.B, covariances_are_shared(a),
+                                      a.pool != nullptr ? a.pool->count() : 1)),
+        threads_(
+            a.pool,
+            [&a, most = parts_.size](Arena& from) { return FilterScratch<Real>(a, most, from); },
+            arena) {
     const std::int64_t n = a.model.n, T = a.data.layout.T, B = a.data.layout.B;
-    chunk_ = a.chunk > 0 ? a.chunk : a.shared_covariance ? T : kalman_chunk(T, B, threads_);
+    chunk_ = a.chunk > 0 ? a.chunk : a.shared_covariance ? T : kalman_chunk(T, B, threads_.count());
     chunks_ = chunk_ >= T ? 1 : (T + chunk_ - 1) / chunk_;
     if (chunks_ > 1) {
       summaries_ = arena.take<Real>(B * chunks_ * cpu::kalman::ChunkSummary<Real>::size(n));
@@ -75,10 +82,6 @@ class Filter {
       }
       done_ = arena.take<std::int64_t>(B);
     }
-    scratch_begin_ = arena.used();
-    FilterScratch<Real>(a, arena);
-    scratch_bytes_ = arena.used() - scratch_begin_;
-    for (int i = 1; i < threads_; ++i) arena.template take<std::byte>(scratch_bytes_);
   }
 
   void run() {
@@ -89,10 +92,12 @@ class Filter {
     if (chunks_ > 1) {
       run_chunks();
     } else if (covariances_are_shared(a_)) {
-      share(1, [&](std::int64_t, FilterScratch<Real>& s) {
-        const std::int64_t T = a_.data.layout.T, steps = s.group.run(T, 0, B);
-        for (std::int64_t b = 0; b < B; ++b) conclude(a_, b, s.group.status(b));
-        for (std::int64_t t = steps; a_.shared_covariance && t < T; ++t) {
+      const std::int64_t writer = part_of_the_longest();
+      share(parts_.count(), [&](std::int64_t i, FilterScratch<Real>& s) {
+        const std::int64_t T = a_.data.layout.T, first = parts_.begin(i), end = parts_.end(i);
+        const std::int64_t steps = s.group.run(T, first, end - first, i == writer);
+        for (std::int64_t b = first; b < end; ++b) conclude(a_, b, s.group.status(b - first));
+        for (std::int64_t t = steps; a_.shared_covariance && i == writer && t < T; ++t) {
           const bool broke = t < s.group.longest();
           fill_covariances(a_, t, broke ? std::numeric_limits<Real>::quiet_NaN() : Real(0));
         }
@@ -105,16 +110,18 @@ class Filter {
   }
 
  private:
-  /// Calls work(i, scratch) for i < count, dealt to threads in turn.
   template <class Work>
   void share(std::int64_t count, const Work& work) {
-    const auto shares = static_cast<int>(std::min<std::int64_t>(count, threads_));
-    run_shares(a_.pool, shares, [&](int thread) {
-      Arena arena(static_cast<char*>(a_.workspace) + scratch_begin_ +
-                  static_cast<std::size_t>(thread) * scratch_bytes_);
-      FilterScratch<Real> scratch(a_, arena);
-      for (std::int64_t i = thread; i < count; i += shares) work(i, scratch);
-    });
+    threads_.deal(a_.workspace, count, work);
+  }
+
+  /// Which writes the covariances that all share.
+  std::int64_t part_of_the_longest() const {
+    std::int64_t longest = 0;
+    for (std::int64_t b = 1; b < parts_.sequences; ++b) {
+      if (length(b) > length(longest)) longest = b;
+    }
+    return longest / parts_.size;
   }
 
   /// Steps 0 .. end of sequence b, diffuse ones further where that takes longer. The moments after
@@ -202,12 +209,12 @@ class Filter {
   }
 
   const KalmanFilterArgs<Real>& a_;
-  int threads_;
+  Parts parts_;
+  Threads<FilterScratch<Real>> threads_;
   std::int64_t chunk_ = 0, chunks_ = 1;
   Real *summaries_ = nullptr, *starts_ = nullptr;
   std::int32_t *status_ = nullptr, *summarised_ = nullptr, *plan_ = nullptr;  // of chunks
   std::int64_t* done_ = nullptr;  // steps of each sequence that its first chunk came to
-  std::size_t scratch_begin_ = 0, scratch_bytes_ = 0;
 };
 
 }  // namespace

@@ -41,23 +41,29 @@ void clear(const StepArray<Real>& array, std::int64_t entries, const RowLayout& 
   }
 }
 
+/// The same places; arrays of the prior have no steps.
+template <class Real>
+KalmanGradient<Real> without_prior_steps(KalmanGradient<Real> g) {
+  g.m0.step = g.P0.step = 0;
+  return g;
+}
+
+/// Calls visit(array, entries) for each array of a gradient but y.
+template <class Real, class Visit>
+void for_each_array(KalmanGradient<Real>& g, const KalmanModel<Real>& model, const Visit& visit) {
+  const std::int64_t n = model.n, m = model.m, U = model.U;
+  visit(g.A, n * n), visit(g.B, n * U), visit(g.state_offset, n), visit(g.Q, n * n);
+  visit(g.C, m * n), visit(g.D, m * U), visit(g.observation_offset, m);
+  visit(g.R, model.diagonal_R ? m : m * m), visit(g.m0, n), visit(g.P0, n * n);
+}
+
 /// Zeros where gradients go.
 template <class Real>
-void clear(const KalmanBackwardArgs<Real>& a) {
-  const RowLayout& layout = a.data.layout;
-  const std::int64_t n = a.model.n, m = a.model.m, U = a.model.U;
-  const KalmanGradient<Real>& g = a.grad;
-  clear(g.A, n * n, layout);
-  clear(g.B, n * U, layout);
-  clear(g.state_offset, n, layout);
-  clear(g.Q, n * n, layout);
-  clear(g.C, m * n, layout);
-  clear(g.D, m * U, layout);
-  clear(g.observation_offset, m, layout);
-  clear(g.R, a.model.diagonal_R ? m : m * m, layout);
-  clear(StepArray<Real>(g.m0.data, 0, g.m0.sequence), n, layout);
-  clear(StepArray<Real>(g.P0.data, 0, g.P0.sequence), n * n, layout);
-  for (std::int64_t r = 0; g.y && r < layout.rows(); ++r) std::fill_n(g.y[r], m, Real(0));
+void clear(KalmanGradient<Real> g, const KalmanModel<Real>& model, const RowLayout& layout) {
+  for_each_array(g, model, [&](const StepArray<Real>& array, std::int64_t entries) {
+    clear(array, entries, layout);
+  });
+  for (std::int64_t r = 0; g.y && r < layout.rows(); ++r) std::fill_n(g.y[r], model.m, Real(0));
 }
 
 /// Over steps with settled covariances, z the smoothed means and u = -d log p / d y:
@@ -97,12 +103,11 @@ struct SettledSums {
 /// each, summed by one product of all, and one constant.
 template <class Real>
 struct GroupSums {
-  std::int64_t most = 0;
   Real *r, *z, *kappa;               // [most][n], [most][n] smoothed means of the step, [most]
   Real *u, *r_predicted, *z_before;  // [most][m], [most][n], [most][n]
   Real *weighted, *product;          // [n or m][most], [n or m][n or m]
 
-  GroupSums(const KalmanModel<Real>& model, std::int64_t most_, Arena& arena) : most(most_) {
+  GroupSums(const KalmanModel<Real>& model, std::int64_t most, Arena& arena) {
     const std::int64_t n = model.n, m = model.m, wide = std::max(n, m);
     for (Real** p : {&r, &z, &r_predicted, &z_before}) *p = arena.take<Real>(most * n);
     kappa = arena.take<Real>(most), u = arena.take<Real>(most * m);
@@ -122,20 +127,19 @@ struct GroupSums {
   }
 };
 
-/// How many sequences kalman_backward takes together: those of one length that share their
+/// Whether kalman_backward takes sequences of one length together: those that share their
 /// covariances, where it is the gradient of their likelihoods alone.
 template <class Real>
-std::int64_t most_together(const KalmanBackwardArgs<Real>& a) {
-  const bool together = covariances_are_shared(a.model, a.data) && !a.grad_mean &&
-                        !a.grad_covariance && !a.grad_smoothed_mean &&
-                        !a.grad_smoothed_covariance && a.grad.A.sequence == 0 &&
-                        a.grad.Q.sequence == 0 && a.grad.C.sequence == 0 &&
-                        a.grad.R.sequence == 0 && a.grad.P0.sequence == 0;
-  return together ? a.data.layout.B : 1;
+bool are_together(const KalmanBackwardArgs<Real>& a) {
+  return covariances_are_shared(a.model, a.data) && !a.grad_mean && !a.grad_covariance &&
+         !a.grad_smoothed_mean && !a.grad_smoothed_covariance && a.grad.A.sequence == 0 &&
+         a.grad.Q.sequence == 0 && a.grad.C.sequence == 0 && a.grad.R.sequence == 0 &&
+         a.grad.P0.sequence == 0;
 }
 
 template <class Real>
 struct BackwardScratch {
+  KalmanBackwardArgs<Real> args;  // whose gradients go where those of a part go
   Replay<Real> replay;
   SettledReverse<Real> settled;
   SettledSums<Real> sums;
@@ -148,12 +152,14 @@ struct BackwardScratch {
   Real *grad_c, *grad_e, *grad_h;  // [m][n], [m], [m] of the independent components
   Real *S = nullptr, *solved = nullptr, *root = nullptr;  // [m][m]  full R
 
-  BackwardScratch(const KalmanBackwardArgs<Real>& a, Arena& arena)
-      : replay(a.model, a.data, a.filtered, true, arena),
-        settled(a.model, a.data, a.filtered, most_together(a), arena),
-        sums(a.model, arena),
-        group(a.model, most_together(a), arena),
-        smoothed(a, arena),
+  /// For at most so many sequences together.
+  BackwardScratch(const KalmanBackwardArgs<Real>& a, std::int64_t most, Arena& arena)
+      : args(a),
+        replay(args.model, args.data, args.filtered, true, arena),
+        settled(args.model, args.data, args.filtered, most, arena),
+        sums(args.model, arena),
+        group(args.model, most, arena),
+        smoothed(args, arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n, m = a.model.m;
     for (Real** p : {&lambda, &w, &q, &x, &r}) *p = arena.take<Real>(n);

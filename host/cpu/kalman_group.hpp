@@ -23,9 +23,10 @@ class GroupFilter {
     bad_ = arena.take<std::int64_t>(most);
   }
 
-  /// Steps 0 .. end of sequences first .. first + count, from m0 and P0. \return the steps before
-  /// the one whose covariance broke
-  std::int64_t run(std::int64_t end, std::int64_t first, std::int64_t count) {
+  /// Steps 0 .. end of sequences first .. first + count, from m0 and P0. `writes`: what all share
+  /// as well. \return the steps before the one whose covariance broke
+  std::int64_t run(std::int64_t end, std::int64_t first, std::int64_t count, bool writes = true) {
+    writes_ = writes;
     const std::int64_t n = a_.model.n;
     for (std::int64_t g = 0; g < count; ++g) {
       std::fill_n(mean(g), n, Real(0));
@@ -77,7 +78,7 @@ class GroupFilter {
         continue;
       }
       if (mapped) apply_map(t);
-      if (sound && a_.shared_covariance) write_covariances(t);
+      if (sound && a_.shared_covariance && writes_) write_covariances(t);
       for (std::int64_t g = 0; g < count; ++g) {
         if (!goes_on(t, g)) continue;
         if (!sound) {
@@ -237,7 +238,7 @@ class GroupFilter {
   SettledMap<Real> map_;
   Real *x_, *means_, *out_, *predicted_, *half_over_f_, log_normalizer_ = 0;
   std::int64_t first_ = 0, count_ = 0, longest_ = 0, *end_, *bad_;
-  bool runs_ = false;  // whole runs of mapped steps are taken at once
+  bool writes_ = true, runs_ = false;  // whole runs of mapped steps are taken at once
 };
 
 }  // namespace seqvae::cpu::kalman

@@ -115,14 +115,15 @@ class SampleGradient {
     means_.grad.A = a.grad.A, means_.grad.Q = a.grad.Q, means_.grad.C = a.grad.C;
     means_.grad.R = a.grad.R, means_.grad.P0 = a.grad.P0, means_.grad.y = of_y_;
     means_.accumulate = true;
-    whole_.model = a.model, whole_.data = a.data, whole_.grad = a.grad;
+    whole_.model = a.model, whole_.data = a.data;
+    whole_.grad = cpu::kalman::without_prior_steps(a.grad);
     take_workspace(filter_, arena);
     take_workspace(means_, arena);
   }
 
   void run() {
     const RowLayout& layout = a_.data.layout;
-    if (!a_.accumulate) cpu::kalman::clear(whole_);
+    if (!a_.accumulate) cpu::kalman::clear(whole_.grad, a_.model, layout);
     *zero_ = 0;
     for (std::int64_t s = 0; s < a_.S; ++s) {
       for (std::int64_t b = 0; b < layout.B; ++b) follow_path(b, s);

@@ -3,18 +3,15 @@
 // are those given omega (kalman_replay.hpp), and z_t moves with it by D = F - P N F. Where P, the
 // gains and N have settled, so have the smoothed covariances: they are copied (kalman_reverse.hpp).
 #include "host/cpu/kalman_reverse.hpp"
+#include "host/cpu/kalman_threads.hpp"
 
 namespace seqvae {
 namespace {
 
 using cpu::kalman::Arena;
 using cpu::kalman::Moments;
-
-/// Sequences that share their covariances and are of one length are smoothed together.
-template <class Real>
-std::int64_t most_together(const KalmanSmootherArgs<Real>& a) {
-  return cpu::kalman::covariances_are_shared(a.model, a.data) ? a.data.layout.B : 1;
-}
+using cpu::kalman::Parts;
+using cpu::kalman::Threads;
 
 template <class Real>
 struct SmootherScratch {
@@ -24,13 +21,13 @@ struct SmootherScratch {
   Real *r, *N, *vector, *first, *second;  // r of each sequence of a group
   Real *D = nullptr, *D_later = nullptr;  // of this step and of the one after it, [n][q]
 
-  SmootherScratch(const KalmanSmootherArgs<Real>& a, Arena& arena)
+  SmootherScratch(const KalmanSmootherArgs<Real>& a, std::int64_t most, Arena& arena)
       : replay(a.model, a.data, a.filtered, false, arena),
-        settled(a.model, a.data, a.filtered, most_together(a), arena),
+        settled(a.model, a.data, a.filtered, most, arena),
         filtered(a.model.n, a.model.diffuse != nullptr, arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n;
-    r = arena.take<Real>(most_together(a) * n), vector = arena.take<Real>(n);
+    r = arena.take<Real>(most * n), vector = arena.take<Real>(n);
     for (Real** p : {&N, &first, &second}) *p = arena.take<Real>(n * n);
     if (a.model.diffuse == nullptr) return;
     for (Real** p : {&D, &D_later}) *p = arena.take<Real>(n * n);
@@ -166,6 +163,7 @@ void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t 
   std::fill_n(s.N, n * n, Real(0));
   s.settled.start();
   replay.forget();
+  const bool writes = !a.shared_covariance || first == 0;  // covariances
   bool same = false;  // step t + 1 had the gains of t + 2, and P_t is P_{t+1}
   for (std::int64_t t = last; t >= 0; --t) {
     if (t == replay.last_diffuse(first)) replay.enter_diffuse(t, first, s.r, s.N);
@@ -174,7 +172,7 @@ void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t 
     if (!kept) replay.filtered_moments(t, first, diffuse, s.filtered);
     if (s.filtered.q > 0) delta_moves(n, s.filtered, s, s.D);
     write_means(a, t, first, count, s);
-    if (a.covariance) {
+    if (a.covariance && writes) {
       write_covariance(a, t, first, kept, s);
       copy_to_others(a, a.covariance, t, first, count);
     }
@@ -185,7 +183,7 @@ void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t 
     same = replay.same_at(t, first);
     const bool mapped = kept && same && s.settled.map(t, first, replay);
     mapped ? s.settled.step(t, first, count, s.r, replay) : replay.run(t, first);
-    if (a.lag_one) {
+    if (a.lag_one && writes) {
       Real* out = covariance_of(a, a.lag_one, t, first);
       if (t == 0) {
         std::fill_n(out, n * n, Real(0));
@@ -203,12 +201,47 @@ void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t 
   }
 }
 
+/// The smoother of a call: sequences that share their covariances and are of one length go
+/// together.
+template <class Real>
+class Smoother {
+ public:
+  Smoother(const KalmanSmootherArgs<Real>& a, Arena& arena)
+      : a_(a),
+        together_(cpu::kalman::covariances_are_shared(a.model, a.data)),
+        parts_(cpu::kalman::parts_for(a.data.layout.B, together_,
+                                      a.pool != nullptr ? a.pool->count() : 1)),
+        threads_(
+            a.pool,
+            [&a, most = parts_.size](Arena& from) { return SmootherScratch<Real>(a, most, from); },
+            arena) {}
+
+  void run() const {
+    threads_.deal(a_.workspace, parts_.count(), [this](std::int64_t i, SmootherScratch<Real>& s) {
+      for (std::int64_t b = parts_.begin(i); b < parts_.end(i);) {
+        std::int64_t end = b + 1;
+        while (together_ && end < parts_.end(i) && length(end) == length(b)) ++end;
+        smooth(a_, b, end - b, s);
+        b = end;
+      }
+    });
+  }
+
+ private:
+  std::int64_t length(std::int64_t b) const { return cpu::kalman::length_of(a_.data.layout, b); }
+
+  const KalmanSmootherArgs<Real>& a_;
+  bool together_;
+  Parts parts_;
+  Threads<SmootherScratch<Real>> threads_;
+};
+
 }  // namespace
 
 template <class Real>
 std::size_t kalman_workspace_bytes(const KalmanSmootherArgs<Real>& args) {
   Arena arena;
-  SmootherScratch<Real>(args, arena);
+  Smoother<Real>(args, arena);
   return arena.used();
 }
 
@@ -223,15 +256,7 @@ void kalman_smoother(const KalmanSmootherArgs<Real>& a) {
   const RowLayout& layout = a.data.layout;
   const std::int64_t n = a.model.n;
   Arena arena(a.workspace);
-  SmootherScratch<Real> scratch(a, arena);
-  for (std::int64_t b = 0; b < layout.B;) {
-    const std::int64_t length = kalman::length_of(layout, b);
-    std::int64_t end = b + 1;
-    while (most_together(a) > 1 && end < layout.B && kalman::length_of(layout, end) == length)
-      ++end;
-    smooth(a, b, end - b, scratch);
-    b = end;
-  }
+  Smoother<Real>(a, arena).run();
   if (layout.offsets != nullptr) return;
   for (std::int64_t b = 0; b < layout.B; ++b) {
     for (std::int64_t t = kalman::length_of(layout, b); t < layout.T; ++t) {

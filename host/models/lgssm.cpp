@@ -307,7 +307,7 @@ std::vector<double> Lgssm::generate(std::int64_t steps, std::int64_t count,
   const Queue& queue = lgssm::queue_of(machine_);
   const lgssm::MatrixBlock block(queue, matrices_);
   for_each_batch(
-      machine_, count,
+      machine_, count, 1,
       [&](std::int64_t i) {
         return Member{i, i * steps, steps, 0, static_cast<std::uint32_t>(i)};
       },

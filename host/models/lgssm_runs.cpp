@@ -79,7 +79,9 @@ FilterRun::FilterRun(const Queue& queue, const LgssmMatrices& matrices,
 
 KalmanData<double> FilterRun::data() const {
   const std::int64_t m = matrices_.m, U = matrices_.U;
-  return {packing.layout(), {y_.data(), m}, {mask_.data(), m}, {u_.data(), U}};
+  Rows<const double> mask;
+  if (!observations_.complete()) mask = {mask_.data(), m};
+  return {packing.layout(), {y_.data(), m}, mask, {u_.data(), U}};
 }
 
 void FilterRun::filter(std::vector<Member> members, bool innovations) {
@@ -88,7 +90,9 @@ void FilterRun::filter(std::vector<Member> members, bool innovations) {
   packing.take(std::move(members));
   const std::int64_t rows = packing.rows(), B = packing.count();
   packing.bring(set.values.data(), m, room(y_, rows * m));
-  packing.bring(observations_.mask().data(), m, room(mask_, rows * m));
+  if (!observations_.complete()) {
+    packing.bring(observations_.mask().data(), m, room(mask_, rows * m));
+  }
   if (U > 0) packing.bring(set.controls.data(), U, room(u_, rows * U));
   KalmanFilterArgs<double> args;
   args.model = model();

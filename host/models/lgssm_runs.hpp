@@ -1,5 +1,5 @@
-// A set's sequences through the Kalman contracts: on the CPU one at a time, dealt to the machine's
-// threads, on a device all at once.
+// A set's sequences through the Kalman contracts: on the CPU one or a few at a time, dealt to the
+// machine's threads, on a device all at once.
 #pragma once
 #include <algorithm>
 #include <functional>
@@ -24,9 +24,18 @@ class Observations {
     require(set.U == matrices.U, where, "controls of the data", set.U,
             std::to_string(matrices.U) + ", as the model has");
     for (std::size_t i = 0; i < mask_.size(); ++i) mask_[i] = std::isnan(set.values[i]) ? 0 : 1;
+    complete_ = std::find(mask_.begin(), mask_.end(), 0.0) == mask_.end();
+    // Without gaps all have the same covariances, but for diffuse states.
+    if (!complete_ || !matrices.diffuse.empty() || set.lengths.empty()) return;
+    const std::int64_t longest = *std::max_element(set.lengths.begin(), set.lengths.end());
+    const std::int64_t numbers = std::max<std::int64_t>(longest, 1) * matrices.n * matrices.n;
+    together_ = std::clamp<std::int64_t>(kCovariances / numbers, 1, 32);
   }
   const data::SequenceSet& set() const { return set_; }
   const std::vector<double>& mask() const { return mask_; }
+  bool complete() const { return complete_; }  ///< nothing is missing
+  /// As many as a CPU best takes at once.
+  std::int64_t together() const { return together_; }
   std::int64_t count() const { return set_.count(); }
   std::int64_t begin(std::int64_t i) const { return set_.begin[static_cast<std::size_t>(i)]; }
   Member member(std::int64_t i) const {
@@ -46,9 +55,13 @@ class Observations {
   }
 
  private:
+  static constexpr std::int64_t kCovariances = 1 << 23;  // numbers in those of a batch
+
   const data::SequenceSet& set_;
   std::vector<std::int64_t> starts_;
   std::vector<double> mask_;
+  bool complete_ = true;
+  std::int64_t together_ = 1;
 };
 
 /// All matrices of a model, or gradients of theirs, in an order that they share.
@@ -146,16 +159,16 @@ class FilterRun : public ContractRun {
 /// The machine's queue; without a machine the CPU's.
 const Queue& queue_of(const Machine* machine);
 
-/// Calls work(run, members) for each batch of `count` members, every share with a run of its own,
-/// made by make(). Returns the runs in the order of the shares.
+/// Calls work(run, members) for each batch of `count` members, on the CPU of `together`, every
+/// share with a run of its own, made by make(). Returns the runs in the order of the shares.
 template <class Make, class Work>
-auto for_each_batch(Machine* machine, std::int64_t count,
+auto for_each_batch(Machine* machine, std::int64_t count, std::int64_t together,
                     const std::function<Member(std::int64_t)>& member,
                     const std::function<void(std::int64_t, std::int64_t)>& progress, Make&& make,
                     Work&& work) {
   const bool at_once = !queue_of(machine).device().is_cpu();
   const std::int64_t threads = machine != nullptr && !at_once ? machine->pool.count() : 1;
-  const std::int64_t batch = at_once ? std::max<std::int64_t>(count, 1) : 1;
+  const std::int64_t batch = at_once ? std::max<std::int64_t>(count, 1) : together;
   const std::int64_t batches = (count + batch - 1) / batch;
   std::vector<decltype(make())> runs(static_cast<std::size_t>(std::min(batches, threads)));
   const auto shares = static_cast<std::int64_t>(runs.size());
@@ -183,9 +196,9 @@ auto for_each_batch(Machine* machine, const LgssmMatrices& matrices,
                     const Observations& observations,
                     const std::function<void(std::int64_t, std::int64_t)>& progress, Work&& work) {
   return for_each_batch(
-      machine, observations.count(), [&](std::int64_t i) { return observations.member(i); },
-      progress, [&] { return std::make_unique<Run>(queue_of(machine), matrices, observations); },
-      work);
+      machine, observations.count(), observations.together(),
+      [&](std::int64_t i) { return observations.member(i); }, progress,
+      [&] { return std::make_unique<Run>(queue_of(machine), matrices, observations); }, work);
 }
 
 }  // namespace seqvae::lgssm

@@ -221,6 +221,52 @@ TEST(FitLgssm, LearnsATwoStateSystemBetterThanTheOneThatMadeIt) {
   EXPECT_LT(fit.log_likelihood, exact + 40);  // 21 parameters gain about half a nat each
 }
 
+/// Sequences without gaps share their covariances and go through the contracts together.
+TEST(FitLgssm, SumsSequencesWithoutGapsAsItSumsEachAlone) {
+  data::SequenceSet set;
+  set.D = 2, set.U = 1;
+  std::vector<data::SequenceSet> each;
+  for (std::uint32_t i = 0; i < 40; ++i) {
+    data::SequenceSet one;
+    one.D = 2, one.U = 1;
+    const std::int32_t length = i == 7 ? 0 : 25 - std::int32_t(i % 3);
+    one.lengths = {length}, one.begin = {i % 5 == 0 && length > 0 ? 6 : 0}, one.ids = {i};
+    for (std::int32_t t = 0; t < length; ++t) {
+      for (int j = 0; j < 2; ++j) one.values.push_back(std::sin(0.7 * t + j + i) + 0.02 * i);
+      one.controls.push_back(std::cos(0.3 * t * i));
+    }
+    set.values.insert(set.values.end(), one.values.begin(), one.values.end());
+    set.controls.insert(set.controls.end(), one.controls.begin(), one.controls.end());
+    set.lengths.push_back(length), set.begin.push_back(one.begin[0]), set.ids.push_back(i);
+    each.push_back(std::move(one));
+  }
+  const auto form = form_of(R"({"states": 3})", 2, 1);
+  std::vector<double> x = form->start(set);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] += 0.05 * std::sin(double(i));
+  std::vector<double> gradient(x.size()), one(x.size()), sums(x.size());
+  double expected = 0, largest = 0;
+  for (const data::SequenceSet& alone : each) {
+    expected += lgssm_log_likelihood(*form, alone, x, one);
+    for (std::size_t i = 0; i < x.size(); ++i) sums[i] += one[i];
+  }
+  for (double g : sums) largest = std::max(largest, std::abs(g));
+  Machine machine(Device::cpu(), 2);
+  for (Machine* on : {static_cast<Machine*>(nullptr), &machine}) {
+    EXPECT_NEAR(lgssm_log_likelihood(*form, set, x, gradient, on), expected,
+                1e-12 * std::abs(expected));
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      EXPECT_NEAR(gradient[i], sums[i], 1e-12 * largest) << form->names()[i];
+    }
+  }
+  const Lgssm model(form->build(x), &machine);
+  const auto together = model.log_likelihood(set);
+  std::size_t place = 0;
+  for (const data::SequenceSet& alone : each) {
+    for (const double l : model.log_likelihood(alone)) EXPECT_NEAR(l, together.at(place++), 1e-12);
+  }
+  EXPECT_EQ(place, together.size());
+}
+
 /// Two columns of a two-state system with a control, some of it missing.
 data::SequenceSet system_with_gaps() {
   const LgssmMatrices truth = matrices_of(R"({"A": [[0.9, 0.2], [-0.1, 0.8]],

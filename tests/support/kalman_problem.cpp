@@ -184,7 +184,7 @@ void Filtered::expect_near(const Filtered& other, double tolerance, const std::s
   test::expect_near(log_likelihood, other.log_likelihood, tolerance, what + "log-likelihood");
 }
 
-Smoothed::Smoothed(KalmanProblem& p, const Filtered& filtered) {
+Smoothed::Smoothed(KalmanProblem& p, const KalmanFiltered<double>& filtered, ThreadPool* pool) {
   const std::int64_t n = p.shape.n;
   mean.assign(std::size_t(p.rows() * n), kPoison);
   covariance.assign(std::size_t(p.rows() * n * n), kPoison);
@@ -192,11 +192,40 @@ Smoothed::Smoothed(KalmanProblem& p, const Filtered& filtered) {
   KalmanSmootherArgs<double> args;
   args.model = p.model();
   args.data = p.data();
-  args.filtered = filtered.view(p);
+  args.filtered = filtered;
+  args.pool = pool;
   args.mean = {mean.data(), n};
   args.covariance = {covariance.data(), n * n};
   args.lag_one = {lag_one.data(), n * n};
   with_workspace(args, [](const auto& a) { cpu::kalman_smoother(a); });
+}
+
+std::map<std::string, std::vector<double>> gradients_of(KalmanProblem& p,
+                                                        const KalmanFiltered<double>& filtered,
+                                                        ThreadPool* pool) {
+  std::map<std::string, Array> g = {{"A", p.A}, {"B", p.B}, {"b", p.b}, {"Q", p.Q},   {"C", p.C},
+                                    {"D", p.D}, {"d", p.d}, {"R", p.R}, {"m0", p.m0}, {"P0", p.P0}};
+  for (auto& [name, array] : g) array.values.assign(array.values.size(), kPoison);
+  std::map<std::string, std::vector<double>> result;
+  result["y"].assign(p.y.size(), kPoison);
+  KalmanBackwardArgs<double> args;
+  args.model = p.model(), args.data = p.data(), args.filtered = filtered, args.pool = pool;
+  args.grad.A = g["A"].view(), args.grad.state_offset = g["b"].view(), args.grad.Q = g["Q"].view();
+  args.grad.C = g["C"].view(), args.grad.observation_offset = g["d"].view();
+  args.grad.R = g["R"].view(), args.grad.m0 = g["m0"].view(), args.grad.P0 = g["P0"].view();
+  if (p.shape.U > 0) args.grad.B = g["B"].view(), args.grad.D = g["D"].view();
+  args.grad.y = {result["y"].data(), p.shape.m};
+  with_workspace(args, [](const auto& a) { cpu::kalman_backward(a); });
+  for (auto& [name, array] : g) {
+    std::vector<double>& sum = result[name];
+    if (array.step == 0 || array.sequence != 0) {
+      sum = array.values;
+      continue;
+    }
+    sum.assign(std::size_t(array.step), 0);
+    for (std::size_t i = 0; i < array.values.size(); ++i) sum[i % sum.size()] += array.values[i];
+  }
+  return result;
 }
 
 DenseOracle::DenseOracle(KalmanProblem& p, std::int64_t i, std::int64_t end) {

@@ -4,6 +4,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <ostream>
 #include <random>
@@ -147,8 +148,17 @@ struct Filtered {
 
 struct Smoothed {
   std::vector<double> mean, covariance, lag_one;
-  Smoothed(KalmanProblem& problem, const Filtered& filtered);
+  Smoothed(KalmanProblem& problem, const KalmanFiltered<double>& filtered,
+           ThreadPool* pool = nullptr);
+  Smoothed(KalmanProblem& problem, const Filtered& filtered)
+      : Smoothed(problem, filtered.view(problem)) {}
 };
+
+/// Gradients of the sum of all log-likelihoods by the name of each array of the model and y. Those
+/// of arrays that vary in time but not with the sequence are summed over their steps.
+std::map<std::string, std::vector<double>> gradients_of(KalmanProblem& problem,
+                                                        const KalmanFiltered<double>& filtered,
+                                                        ThreadPool* pool = nullptr);
 
 /// The joint normal distribution of a sequence's states given its observations before `end`.
 /// Diffuse components are regression coefficients delta with a flat prior.

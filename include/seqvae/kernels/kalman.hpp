@@ -162,16 +162,17 @@ struct KalmanSmootherArgs {
   /// must be shared by the sequences, which must be of one length (lengths and offsets null), and
   /// nothing missing or diffuse.
   bool shared_covariance = false;
-  Rows<Real> mean;        ///< out [rows][n]  optional
-  Rows<Real> covariance;  ///< out [rows][n * n]  optional
-  Rows<Real> lag_one;     ///< out [rows][n * n]  Cov(z_t, z_{t-1} | y), 0 at t = 0; optional
+  ThreadPool* pool = nullptr;  ///< CPU: deals sequences to threads; null: this one
+  Rows<Real> mean;             ///< out [rows][n]  optional
+  Rows<Real> covariance;       ///< out [rows][n * n]  optional
+  Rows<Real> lag_one;          ///< out [rows][n * n]  Cov(z_t, z_{t-1} | y), 0 at t = 0; optional
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
 };
 
 /// Where gradients go, shaped and shared as the model's arrays: what is shared is summed, over
-/// steps in reverse, then sequences in order. Each is optional. Those of Q, R and P0 are the
-/// unconstrained symmetric ones: df = sum_ij grad_ij dQ_ij over symmetric dQ.
+/// steps in reverse, then sequences, in an order that hangs on B alone. Each is optional. Those of
+/// Q, R and P0 are the unconstrained symmetric ones: df = sum_ij grad_ij dQ_ij over symmetric dQ.
 template <class Real>
 struct KalmanGradient {
   StepArray<Real> A, B, state_offset, Q, C, D, observation_offset;
@@ -201,6 +202,9 @@ struct KalmanBackwardArgs {
   Rows<const Real> grad_smoothed_mean;        ///< [rows][n]  optional
   Rows<const Real> grad_smoothed_covariance;  ///< [rows][n * n]  symmetric; optional
   std::int64_t chunk = 0;                     ///< as in KalmanSmootherArgs
+  /// CPU: deals sequences to threads; null: this one. Gradients that are shared by the sequences
+  /// but not by the steps are summed on one thread.
+  ThreadPool* pool = nullptr;
   KalmanGradient<Real> grad;
   bool accumulate = false;  ///< add to what stands in grad; else overwrite
   void* workspace = nullptr;
