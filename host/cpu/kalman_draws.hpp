@@ -19,7 +19,8 @@ class RowNoise {
   float operator()(std::int64_t component) {
     if (component / 4 != quad_) {
       quad_ = component / 4;
-      words_ = philox(noise_counter(noise_.key.site, noise_.step, id_, draw_, t_, width_, quad_),
+      const std::uint64_t step = noise_.step != nullptr ? *noise_.step : 0;
+      words_ = philox(noise_counter(noise_.key.site, step, id_, draw_, t_, width_, quad_),
                       noise_.key.seed);
     }
     return normal(words_, static_cast<int>(component % 4));

@@ -39,23 +39,32 @@ std::int32_t simulate_sequence(const KalmanSimulateArgs<Real>& a, std::int64_t b
   const RowLayout& layout = a.layout;
   const std::int64_t n = a.model.n, m = a.model.m, rows = layout.rows();
   const std::int64_t length = cpu::kalman::length_of(layout, b);
-  if (length > 0 && !scratch.path.prepare(b)) return 1;
+  if (length > 0 && !a.given_z && !scratch.path.prepare(b)) return 1;
+  const std::int64_t apart = a.model.diagonal_R ? 1 : m + 1;
   RowNoise noise(a.noise, layout, n + m);
   for (std::int64_t s = 0; s < a.S; ++s) {
     for (std::int64_t t = 0; t < length; ++t) {
       const std::int64_t row = cpu::kalman::row_of(layout, t, b);
       noise.select(t, b, s);
-      if (!scratch.path.advance(t, b, noise, scratch.z) ||
-          !scratch.R.follow(at(a.model.R, layout, t, b), a.model.diagonal_R)) {
+      const std::int64_t place = s * rows + row;
+      const Real* R = at(a.model.R, layout, t, b);
+      if (a.given_z) {
+        std::copy_n(a.given_z[place], n, scratch.z);
+      } else if (!scratch.path.advance(t, b, noise, scratch.z)) {
         return static_cast<std::int32_t>(t + 1);
       }
-      if (a.z) std::copy_n(scratch.z, n, a.z[s * rows + row]);
-      if (!a.y) continue;
+      if (!scratch.R.follow(R, a.model.diagonal_R)) return static_cast<std::int32_t>(t + 1);
+      if (a.z) std::copy_n(scratch.z, n, a.z[place]);
+      for (std::int64_t j = 0; a.y_logvar && j < m; ++j) {
+        a.y_logvar[place][j] = std::log(R[j * apart]);
+      }
+      if (!a.y && !a.y_mean) continue;
       cpu::multiply_vector(m, n, at(a.model.C, layout, t, b), scratch.z, scratch.y);
       cpu::kalman::add_inputs(m, a.model.U, layout, a.model.D, a.model.observation_offset, a.u, t,
                               b, scratch.y);
+      if (a.y_mean) std::copy_n(scratch.y, m, a.y_mean[place]);
       scratch.R.add(noise, n, scratch.y);
-      std::copy_n(scratch.y, m, a.y[s * rows + row]);
+      if (a.y) std::copy_n(scratch.y, m, a.y[place]);
     }
   }
   return 0;
@@ -252,7 +261,9 @@ void kalman_simulate(const KalmanSimulateArgs<Real>& a) {
     if (layout.offsets != nullptr) continue;
     for (std::int64_t t = kalman::length_of(layout, b); t < layout.T; ++t) {
       fill_draws(a.z, a.S, layout.rows(), t * layout.B + b, a.model.n, Real(0));
-      fill_draws(a.y, a.S, layout.rows(), t * layout.B + b, a.model.m, Real(0));
+      for (const Rows<Real>& out : {a.y, a.y_mean, a.y_logvar}) {
+        fill_draws(out, a.S, layout.rows(), t * layout.B + b, a.model.m, Real(0));
+      }
     }
   }
 }

@@ -66,21 +66,27 @@ NodeId Step::states(const std::string& name, const LinearGaussian& model, NodeId
   return drawn;
 }
 
-/// The same of a step that is being generated.
+/// The same of a step that is being generated: z ~ N(A z + b, Q) of the step before, where there is
+/// one.
 NodeId Step::next_states(const std::string& name, const LinearGaussian& model) {
   const std::int64_t n = width(*this, model.m0), m = width(*this, model.C) / n;
-  const std::vector<NodeId> in = model_inputs(*this, model, m);
+  std::vector<NodeId> in = model_inputs(*this, model, m);
   const RowKind kind = RowKind::step(options_.particles);
   const NodeId start = options_.continued ? add_input(graph_, "start:" + name,
                                                       RowKind::sequence(options_.particles), 1 + n)
                                           : kNoNode;
   const NodeId before = add_carry(graph_, name, kind, 1 + n, start, false);
+  const Var started = var(add_slice(graph_, before, 0, 1));
+  Var moved = matrix_product(*this, model.A, var(add_slice(graph_, before, 1, n)), {n, n, 1});
+  if (model.b) moved = add(*this, moved, *model.b);
+  in[kModelStart] = whole(*this, select(*this, started, moved, model.m0));
+  in[kModelStart + 1] = whole(*this, select(*this, started, model.Q, model.P0));
   const std::uint32_t site = new_site();
   (void)new_site();
-  const NodeId drawn =
-      add_model_op(graph_, Op::kalman_step, 1 + n + 3 * m, kind, name, {before}, in, site);
-  graph_[before].inputs[0] = add_slice(graph_, drawn, 0, 1 + n);
-  return add_slice(graph_, drawn, 1, n + 3 * m);
+  const NodeId drawn = add_model_op(graph_, Op::kalman_step, n + 3 * m, kind, name, {}, in, site);
+  graph_[before].inputs[0] =
+      add_concat(graph_, {add_constant(graph_, 1, 1), add_slice(graph_, drawn, 0, n)});
+  return drawn;
 }
 
 LinearGaussianDraw Step::linear_gaussian(const std::string& name, const LinearGaussian& model,

@@ -1,6 +1,5 @@
 // Ops of linear-Gaussian models as calls of the Kalman contracts. A particle is a sequence to them:
-// sequence b's k-th stands at b K + k, as rows do. The likelihood and its gradient run on the
-// queue's device, draws on the CPU.
+// sequence b's k-th stands at b K + k, as rows do.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -38,7 +37,7 @@ class KalmanOp {
   KalmanOp(const Call<Real>& call, std::byte* memory)
       : c_(call),
         scratch_(memory),
-        first_(call.node().op == Op::kalman_step ? 1 : 2),
+        first_(call.node().op == Op::kalman_step ? 0 : 2),
         K_(call.node().kind.particles ? call.shard.K : 1),
         n_(call.width(first_ + kModelStart)),
         m_(call.width(first_ + 3) / n_) {}
@@ -104,8 +103,14 @@ class KalmanOp {
     return layout;
   }
 
-  KalmanNoise noise(RowLayout& layout, std::uint32_t site) {
+  /// Of the particles, and their origins to the layout.
+  KalmanNoise noise(RowLayout& layout) {
     const ScanRows<Real>& shard = c_.shard;
+    const NoiseKey key = {shard.seed, c_.node().site};
+    if (shard.particles.sequence_id != nullptr) {
+      layout.origins = shard.particles.origin;
+      return {key, shard.step, shard.particles.sequence_id, shard.particles.draw};
+    }
     const std::int64_t count = shard.B * K_;
     auto* id = scratch_.template take<std::uint32_t>(count);
     auto* draw = scratch_.template take<std::uint32_t>(count);
@@ -116,7 +121,7 @@ class KalmanOp {
       draw[i] = static_cast<std::uint32_t>(i % K_);
     }
     layout.origins = origin;
-    return {{shard.seed, site}, *shard.step, id, draw};
+    return {key, shard.step, id, draw};
   }
 
   KalmanData<Real> data() { return {sequences(), c_.in(0), c_.in(1), {}}; }
@@ -129,19 +134,20 @@ class KalmanOp {
   }
   std::int32_t* status() { return scratch_.template take<std::int32_t>(c_.shard.B * K_); }
 
-  /// Whether all covariances of a filter's rows were positive definite: its log-likelihoods are NaN
-  /// from the first step on that is not.
-  bool sound(std::size_t filter) const {
+  /// On the CPU NaN goes to all of the output where a covariance of a filter's rows was not
+  /// positive definite: its log-likelihoods are NaN from that step on. Elsewhere these have to say
+  /// it.
+  bool refused(std::size_t filter) const {
+    if (!c_.shard.queue->device().is_cpu()) return false;
     for (std::int64_t r = 0; r < c_.rows; ++r) {
-      if (std::isnan(*c_.in(filter)[r])) return false;
+      if (!std::isnan(*c_.in(filter)[r])) continue;
+      for (std::int64_t row = 0; row < c_.rows; ++row) {
+        std::fill_n(c_.out()[row], c_.node().D, std::numeric_limits<Real>::quiet_NaN());
+      }
+      return true;
     }
-    return true;
+    return false;
   }
-  void fill(Real value) const {
-    for (std::int64_t r = 0; r < c_.rows; ++r) std::fill_n(c_.out()[r], c_.node().D, value);
-  }
-
-  bool on_cpu() const { return c_.shard.queue->device().is_cpu(); }
   /// Rows to spare, which the contracts do not know, must not hold what is not a number.
   void clear() const {
     c_.run(SelectArgs<Real>{c_.rows, c_.node().D, true, {c_.shard.nothing, 0}, {}, {}, c_.out()});
@@ -192,8 +198,7 @@ class KalmanOp {
     args.accumulate = true;
     args.grad = gradient();
     with_workspace(args);
-    if (scratch_.counting()) return;
-    if (on_cpu() && !sound(kFilter)) return fill(std::numeric_limits<Real>::quiet_NaN());
+    if (scratch_.counting() || refused(kFilter)) return;
     clear();
     seqvae::run(args, *c_.shard.queue);
   }
@@ -202,105 +207,49 @@ class KalmanOp {
     constexpr std::size_t kFilter = 2 + kModelInputs;
     KalmanSampleArgs<Real> args;
     args.model = model(), args.data = data(), args.filtered = filtered(kFilter);
-    args.noise = noise(args.data.layout, c_.node().site);
-    args.S = 1, args.z = c_.out(), args.status = status();
+    args.noise = noise(args.data.layout), args.S = 1;
+    args.z = c_.out(), args.status = status();
     with_workspace(args);
-    // y given z: at each step a draw of the model whose state is known.
-    Real* certain = scratch_.template take<Real>(n_ * n_);
-    KalmanSimulateArgs<Real> emit = simulation(args.data.layout, args.noise, args.status);
-    emit.noise.key.site += 1;
-    emit.model.P0 = {certain};
+    KalmanSimulateArgs<Real> emit = emission(args.data.layout, args.noise);
+    emit.noise.key.site += 1, emit.given_z = c_.out(), emit.y = c_.out(n_);
+    emit.status = args.status;
     with_workspace(emit);
-    if (scratch_.counting()) return;
-    if (!sound(kFilter)) return fill(std::numeric_limits<Real>::quiet_NaN());
-    cpu::kalman_sample(args);
-    std::fill_n(certain, n_ * n_, Real(0));
-    for (std::int64_t t = 0; t < c_.shard.T; ++t) {
-      const Call<Real> at{c_.instruction, c_.shard, t, c_.shard.rows(c_.node().kind, t)};
-      KalmanOp op(at, nullptr);
-      op.bind(emit, op.model(), t, at.rows);
-      emit.model.m0 = {at.out().data, 0, at.out().stride};
-      emit.model.P0 = {certain};
-      emit.y = at.out(n_);
-      cpu::kalman_simulate(emit);
-      op.moments_of_y(emit.model, at.out(0), at.out(n_ + m_), at.out(n_ + 2 * m_));
-    }
+    if (scratch_.counting() || refused(kFilter)) return;
+    if (c_.shard.particle_offsets != nullptr) clear();
+    seqvae::run(args, *c_.shard.queue);
+    seqvae::run(emit, *c_.shard.queue);
   }
 
   void sample_backward() {
     constexpr std::size_t kFilter = 2 + kModelInputs;
     KalmanSampleBackwardArgs<Real> args;
     args.model = model(), args.data = data();
-    args.noise = noise(args.data.layout, c_.node().site), args.S = 1;
+    args.noise = noise(args.data.layout), args.S = 1;
     args.grad_z = c_.in(kFilter + 1), args.grad = gradient(), args.accumulate = true;
-    args.workspace_bytes = kalman_workspace_bytes(args);
-    args.workspace =
-        scratch_.template take<std::byte>(static_cast<std::int64_t>(args.workspace_bytes));
-    if (scratch_.counting()) return;
-    if (!sound(kFilter)) return fill(std::numeric_limits<Real>::quiet_NaN());
-    clear();  // a prior's gradient stands in the rows of first steps
-    cpu::kalman_sample_backward(args);
-  }
-
-  void step() {
-    const std::int64_t B = c_.shard.B * K_;
-    Real* mean = scratch_.template take<Real>(B * n_);
-    Real* covariance = scratch_.template take<Real>(B * n_ * n_);
-    RowLayout layout;
-    layout.T = 1, layout.B = B;
-    const KalmanNoise draws = noise(layout, c_.node().site);
-    KalmanSimulateArgs<Real> args = simulation(layout, draws, status());
     with_workspace(args);
-    if (scratch_.counting()) return;
-    bind(args, model(), c_.t, c_.rows);
-    for (std::int64_t r = 0; r < c_.rows; ++r) {
-      const Real *before = c_.in(0)[r], *start = c_.in(first_ + 6)[r];
-      const bool started = before[0] != 0;
-      const Real* spread = started ? c_.in(first_ + 2)[r] : c_.in(first_ + 7)[r];
-      std::copy_n(spread, n_ * n_, covariance + r * n_ * n_);
-      if (!started) {
-        std::copy_n(start, n_, mean + r * n_);
-        continue;
-      }
-      cpu::matrix_product<Real>(
-          {1, {n_, n_, 1}, {c_.in(first_)[r], 0}, {before + 1, 0}, {mean + r * n_, 0}});
-      if (!c_.in(first_ + 1)) continue;
-      for (std::int64_t i = 0; i < n_; ++i) mean[r * n_ + i] += c_.in(first_ + 1)[r][i];
-    }
-    args.model.m0 = {mean, 0, n_}, args.model.P0 = {covariance, 0, n_ * n_};
-    args.z = c_.out(1), args.y = c_.out(1 + n_);
-    cpu::kalman_simulate(args);
-    for (std::int64_t r = 0; r < c_.rows; ++r) c_.out()[r][0] = 1;
-    moments_of_y(args.model, c_.out(1), c_.out(1 + n_ + m_), c_.out(1 + n_ + 2 * m_));
+    if (scratch_.counting() || refused(kFilter)) return;
+    clear();  // a prior's gradient stands in the rows of first steps
+    seqvae::run(args, *c_.shard.queue);
   }
 
-  /// Draws of one step.
-  KalmanSimulateArgs<Real> simulation(const RowLayout& layout, const KalmanNoise& noise,
-                                      std::int32_t* status) const {
+  /// One step, whose prior is the state's law given the step before.
+  void step() {
+    RowLayout layout;
+    layout.T = 1, layout.B = scratch_.counting() ? c_.shard.B * K_ : c_.rows;
+    layout.t0 = std::max<std::int64_t>(c_.t, 0);
+    const KalmanNoise draws = noise(layout);
+    KalmanSimulateArgs<Real> args = emission(layout, draws);
+    args.z = c_.out(), args.y = c_.out(n_), args.status = status();
+    with_workspace(args);
+    if (!scratch_.counting()) seqvae::run(args, *c_.shard.queue);
+  }
+
+  /// A draw, with the moments of y given z.
+  KalmanSimulateArgs<Real> emission(const RowLayout& layout, const KalmanNoise& noise) const {
     KalmanSimulateArgs<Real> args;
-    args.model = model(), args.noise = noise, args.status = status, args.S = 1;
-    args.layout.T = 1, args.layout.B = c_.shard.B * K_, args.layout.origins = layout.origins;
+    args.model = model(), args.layout = layout, args.noise = noise, args.S = 1;
+    args.y_mean = c_.out(n_ + m_), args.y_logvar = c_.out(n_ + 2 * m_);
     return args;
-  }
-  static void bind(KalmanSimulateArgs<Real>& args, const KalmanModel<Real>& model, std::int64_t t,
-                   std::int64_t rows) {
-    args.model = model;
-    args.layout.B = rows, args.layout.t0 = t;
-  }
-
-  /// E y = C z + d and log Var y = log diag R, given z.
-  void moments_of_y(const KalmanModel<Real>& model, Rows<Real> z, Rows<Real> mean,
-                    Rows<Real> logvar) const {
-    cpu::matrix_product<Real>({c_.rows, {m_, n_, 1}, c_.in(first_ + 3), z, mean});
-    if (c_.in(first_ + 4)) {
-      cpu::multiply_add<Real>(
-          {.rows = c_.rows, .D = m_, .a = mean, .c = c_.in(first_ + 4), .y = mean});
-    }
-    const std::int64_t apart = model.diagonal_R ? 1 : m_ + 1;
-    for (std::int64_t r = 0; r < c_.rows; ++r) {
-      for (std::int64_t j = 0; j < m_; ++j)
-        logvar[r][j] = std::log(c_.in(first_ + 5)[r][j * apart]);
-    }
   }
 
   const Call<Real>& c_;
@@ -316,11 +265,9 @@ void run_kalman(const Call<Real>& call) {
   KalmanOp<Real>(call, call.instruction.scratch).run();
 }
 
-bool is_kalman_draw(Op op) {
-  return op == Op::kalman_sample || op == Op::kalman_sample_backward || op == Op::kalman_step;
-}
 bool is_kalman(Op op) {
-  return op == Op::kalman_filter || op == Op::kalman_filter_backward || is_kalman_draw(op);
+  return op == Op::kalman_filter || op == Op::kalman_filter_backward || op == Op::kalman_sample ||
+         op == Op::kalman_sample_backward || op == Op::kalman_step;
 }
 
 template <class Real>

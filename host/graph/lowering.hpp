@@ -40,6 +40,13 @@ struct Instruction {
   std::size_t scratch_bytes = 0;     ///< at least what scratch_bytes() says
 };
 
+/// What keys the noise of each particle of each sequence, [B K]. Not given where a shard's threads
+/// make them.
+struct Particles {
+  std::uint32_t *sequence_id = nullptr, *draw = nullptr;
+  std::int32_t* origin = nullptr;
+};
+
 /// The rows that a scan runs over: sequences, longest first, and what keys their noise. Pointers
 /// are where the contracts read them, on the queue's device, but for `first`.
 template <class Real>
@@ -53,8 +60,9 @@ struct ScanRows {
   const std::int32_t* particle_offsets = nullptr;
   const std::int32_t* origins = nullptr;       ///< [B]
   const std::uint32_t* sequence_id = nullptr;  ///< [B]
-  const std::uint64_t* step = nullptr;         ///< [1]
-  const Real* nothing = nullptr;               ///< [1]  a zero
+  Particles particles;
+  const std::uint64_t* step = nullptr;  ///< [1]
+  const Real* nothing = nullptr;        ///< [1]  a zero
   /// [T][B][K]  1 where a sequence has another step after t. Given: loops run over padded rows.
   const Real* goes_on = nullptr;
   const std::int32_t* first = nullptr;  ///< [T + 1]  host: first row of a step in a loop
@@ -125,8 +133,6 @@ DenseWeightGradientArgs<Real> gradient_of(const Instruction<Real>& sink,
 
 /// The ops of linear-Gaussian models.
 bool is_kalman(Op op);
-/// Those of them that draw, which run on threads of the CPU alone.
-bool is_kalman_draw(Op op);
 template <class Real>
 void run_kalman(const Call<Real>& call);
 template <class Real>

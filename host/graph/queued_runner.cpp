@@ -27,6 +27,7 @@ template <class Real>
 struct Given {
   std::int32_t *offsets, *particle_offsets, *origins;
   std::uint32_t* sequence_id;
+  Particles particles;
   std::uint64_t* step;
   Real *nothing, *goes_on, *inputs;
 
@@ -36,9 +37,13 @@ struct Given {
     particle_offsets = arena.take<std::int32_t>(capacity.steps + 1);
     origins = arena.take<std::int32_t>(capacity.sequences);
     sequence_id = arena.take<std::uint32_t>(capacity.sequences);
+    const std::int64_t count = capacity.sequences * capacity.particles;
+    particles.sequence_id = arena.take<std::uint32_t>(count);
+    particles.draw = arena.take<std::uint32_t>(count);
+    particles.origin = arena.take<std::int32_t>(count);
     step = arena.take<std::uint64_t>(1);
     nothing = arena.take<Real>(1);
-    goes_on = arena.take<Real>(capacity.steps * capacity.sequences * capacity.particles);
+    goes_on = arena.take<Real>(capacity.steps * count);
     inputs = arena.take<Real>(elements);
     bytes = arena.used();
   }
@@ -82,11 +87,6 @@ class QueuedRunner : public ScanRunner<Real> {
         arena_(queue),
         given_(queue),
         scratch_(queue) {
-    for (const Node& node : scan_.graph.nodes) {
-      if (!is_kalman_draw(node.op)) continue;
-      throw InvalidArgument(fmt::format("{}: runs on threads of the CPU, not in a queue's order",
-                                        to_string(node.op)));
-    }
     if (!scan_.graph.sinks.empty()) {
       require(scan_.options.weighted, "Executor", "weighted", false,
               "true where a gradient is taken in the order of a queue");
@@ -205,7 +205,8 @@ class QueuedRunner : public ScanRunner<Real> {
     rows.first = made.first.data();  // moves with its vector
     rows.offsets = given.offsets, rows.particle_offsets = given.particle_offsets;
     rows.origins = given.origins;
-    rows.sequence_id = given.sequence_id, rows.step = given.step;
+    rows.sequence_id = given.sequence_id, rows.particles = given.particles;
+    rows.step = given.step;
     rows.nothing = given.nothing, rows.goes_on = given.goes_on;
     make_instructions(scan_, plan_, made.places, parameters_, packed(), memory_of(given, gradients),
                       K_, made.instructions);
@@ -306,6 +307,11 @@ class QueuedRunner : public ScanRunner<Real> {
     }
     std::copy(sequences_.origins.begin(), sequences_.origins.end(), given.origins);
     std::copy(sequences_.sequence_id.begin(), sequences_.sequence_id.end(), given.sequence_id);
+    for (std::int64_t i = 0; i < capacity.sequences * K_; ++i) {
+      given.particles.sequence_id[i] = given.sequence_id[i / K_];
+      given.particles.draw[i] = static_cast<std::uint32_t>(i % K_);
+      given.particles.origin[i] = given.origins[i / K_];
+    }
     *given.step = batch.step;
     for (std::int64_t t = 0; t + 1 < sequences_.T; ++t) {
       std::fill_n(given.goes_on + t * capacity.sequences * K_, sequences_.active(t + 1) * K_,

@@ -233,8 +233,11 @@ void check_call(const KalmanSimulateArgs<Real>& a, std::size_t needed) {
   require_noise(a.noise, a.model, a.layout, a.S, where);
   const std::int64_t rows = most_rows(a.layout);
   require_input(a.u, rows > 0 && a.model.U > 0, where, "u");
+  require_optional_input(a.given_z, where, "given_z");
   require_optional_output(a.z, rows * a.S, a.model.n, where, "z");
   require_optional_output(a.y, rows * a.S, a.model.m, where, "y");
+  require_optional_output(a.y_mean, rows * a.S, a.model.m, where, "y_mean");
+  require_optional_output(a.y_logvar, rows * a.S, a.model.m, where, "y_logvar");
   if (rows > 0) require_pointer(a.status, where, "status");
   require_workspace(a, needed, where);
 }

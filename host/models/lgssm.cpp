@@ -111,7 +111,7 @@ class ForecastRun : public FilterRun {
     args.model.diffuse = nullptr;
     args.layout = horizon.layout();
     args.u = {u_.data(), U_};
-    args.noise = {{seed, kPathSite}, 0, horizon.ids()};
+    args.noise = {{seed, kPathSite}, nullptr, horizon.ids()};
     args.S = S;
     args.y = {room(draws, S * horizon.rows() * m_), m_};
     run_sound(args, horizon.count(), "Q or R is not positive semidefinite");
@@ -201,7 +201,7 @@ std::vector<double> Lgssm::sample_states(const data::SequenceSet& set, std::int6
         Buffer<double> draws(run.queue());
         KalmanSampleArgs<double> args;
         args.model = run.model(), args.data = run.data(), args.filtered = run.filtered();
-        args.noise = {{seed, kPathSite}, 0, run.packing.ids()};
+        args.noise = {{seed, kPathSite}, nullptr, run.packing.ids()};
         args.S = S;
         args.z = {room(draws, S * rows * n), n};
         run.run_sound(args, run.packing.count(), "Q or P0 is not positive semidefinite");
@@ -322,7 +322,7 @@ std::vector<double> Lgssm::generate(std::int64_t steps, std::int64_t count,
         args.model = block.model();
         args.layout = packing.layout();
         args.u = {u.data(), U};
-        args.noise = {{seed, kPathSite}, 0, packing.ids()};
+        args.noise = {{seed, kPathSite}, nullptr, packing.ids()};
         args.S = 1;
         args.y = {room(y, rows * m), m};
         run.run_sound(args, packing.count(), "Q, R or P0 is not positive semidefinite");

@@ -24,20 +24,26 @@ __device__ __forceinline__ std::int32_t simulate(const KalmanSimulateArgs<Real>&
   RowNoise noise(a.noise, n + m);
   Real z = 0;
   for (std::int64_t t = 0; t < length; ++t) {
-    const std::int64_t row = row_of(layout, t, b);
+    const std::int64_t row = row_of(layout, t, b), place = s * rows + row;
+    const Real* S = at(model.R, layout, t, b);
     noise.select(layout, t, b, s);
-    if (!path.advance(t, b, noise, z) || !R.follow(at(model.R, layout, t, b), model.diagonal_R)) {
+    if (a.given_z && s < a.S) {
+      path.go_to(z = i < n ? a.given_z[place][i] : Real(0));
+    } else if (!a.given_z && !path.advance(t, b, noise, z)) {
       return static_cast<std::int32_t>(t + 1);
     }
-    if (s >= a.S) return 0;  // no draw was asked for: the prior's alone is looked at
-    if (a.z && i < n) a.z[s * rows + row][i] = z;
-    if (!a.y) continue;
-    R.draw(noise, n);
+    if (!R.follow(S, model.diagonal_R)) return static_cast<std::int32_t>(t + 1);
+    if (s >= a.S) return 0;  // no draw was asked for: the first step's noise alone is looked at
+    if (a.z && i < n) a.z[place][i] = z;
+    if (!a.y && !a.y_mean && !a.y_logvar) continue;
+    if (a.y) R.draw(noise, n);
     const Real* C = at(model.C, layout, t, b);
     for (int j = i; j < m; j += N) {
       Real y = inputs_of(j, model.U, layout, model.D, model.observation_offset, a.u, t, b);
       for (std::int64_t k = 0; k < n; ++k) y = multiply_add(C[j * n + k], path.z()[k], y);
-      a.y[s * rows + row][j] = R.add(j, y);
+      if (a.y_mean) a.y_mean[place][j] = y;
+      if (a.y_logvar) a.y_logvar[place][j] = logarithm(S[model.diagonal_R ? j : j * (m + 1)]);
+      if (a.y) a.y[place][j] = R.add(j, y);
     }
   }
   return 0;
@@ -60,6 +66,8 @@ __global__ void __launch_bounds__(kBlockThreads<N>, 1)
   for (std::int64_t t = length_of(layout, b); t < layout.T; ++t) {
     fill(lanes, a.z, s * rows + t * layout.B + b, a.model.n, Real(0));
     fill(lanes, a.y, s * rows + t * layout.B + b, a.model.m, Real(0));
+    fill(lanes, a.y_mean, s * rows + t * layout.B + b, a.model.m, Real(0));
+    fill(lanes, a.y_logvar, s * rows + t * layout.B + b, a.model.m, Real(0));
   }
 }
 

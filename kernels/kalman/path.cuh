@@ -11,10 +11,11 @@ namespace seqvae::cuda::kalman {
 struct RowNoise {
   const KalmanNoise& noise;
   std::int64_t width, t = 0;
+  std::uint64_t drawn_at;
   std::uint32_t id = 0, draw = 0;
 
   __device__ __forceinline__ RowNoise(const KalmanNoise& noise_, std::int64_t width_)
-      : noise(noise_), width(width_) {}
+      : noise(noise_), width(width_), drawn_at(noise_.step != nullptr ? *noise_.step : 0) {}
   /// Without sequences' numbers there is no noise: a path is its mean.
   __device__ __forceinline__ bool given() const { return noise.sequence_id != nullptr; }
   __device__ __forceinline__ void select(const RowLayout& layout, std::int64_t step, std::int64_t b,
@@ -27,9 +28,8 @@ struct RowNoise {
   }
   __device__ __forceinline__ float operator()(std::int64_t component) const {
     if (!given()) return 0;
-    const Words words =
-        philox(noise_counter(noise.key.site, noise.step, id, draw, t, width, component / 4),
-               noise.key.seed);
+    const Words words = philox(
+        noise_counter(noise.key.site, drawn_at, id, draw, t, width, component / 4), noise.key.seed);
     const bool later = (component & 2) != 0;  // selected, since an index would need memory
     float first, second;
     normal_pair(later ? words.w[2] : words.w[0], later ? words.w[3] : words.w[1], first, second);
@@ -118,8 +118,7 @@ class StatePath {
     if (t == 0) {
       z = prior_mean(model_, b, i);
     } else {
-      const Real* A = at(model_.A, layout_, t, b);
-      if (A != A_) bring(lanes_, n, A_ = A, at_.A);
+      bring_A(t, b);
       z = dot<Real, N>(at_.A + i * kRow<Real, N>, at_.z);
       if (i < n) z += inputs_of(i, model_.U, layout_, model_.B, model_.state_offset, u_, t, b);
     }
@@ -132,6 +131,12 @@ class StatePath {
     at_.z[i] = z;  // all have met: nobody reads the step before
     lanes_.sync();
     return true;
+  }
+  /// The path goes through z, of which this is the lane's component.
+  __device__ __forceinline__ void go_to(Real z) {
+    lanes_.sync();
+    at_.z[lanes_.lane()] = z;
+    lanes_.sync();
   }
   __device__ __forceinline__ const Real* z() const { return at_.z; }
   __device__ __forceinline__ NoiseFactor<Real, N>& noise() { return noise_; }

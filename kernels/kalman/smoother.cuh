@@ -95,8 +95,7 @@ class SequenceSmoother {
   __device__ __forceinline__ void give_moments(std::int64_t t) {
     const int i = lanes_.lane();
     Real* vector = at_.replay.vector;
-    lanes_.sync();
-    vector[i] = r_;
+    vector[i] = r_;  // all have met since it was read
     lanes_.sync();
     if (a_.mean) {
       const Real mean = replay_.filtered_mean(t, b_) + dot<Real, N>(at_.filtered + i * S, vector);

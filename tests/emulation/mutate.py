@@ -141,6 +141,9 @@ UNNOTICEABLE = [
     ("a bound moved out", "of one row an addend and a bias are the same", ["stride == 0 && M > 1"]),
     ("a bound moved in", "the map of a chunk without steps is the identity",
      ["chunk.number == 0 || chunk.begin >= chunk.end"]),
+    ("a bound moved in", "of so few rows either kernel may sum", ["a.rows <= kFewRows"]),
+    ("a bound moved in", "how a chain is divided changes no result", ["cycles < least"]),
+    ("a sign changed", "how a chain is divided changes no result", ["(a.rows + group - 1) / group"]),
     ("a bound moved out", "no sequence has a step there, so that nothing is done",
      ["for (int j = 0; j < a.layout.T; ++j) {\n    dense(product, stream);"]),
 ]

@@ -113,7 +113,18 @@ TEST_P(CudaSmallScan, HasItsParity) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, CudaSmallScan, testing::ValuesIn(queued_cases()),
+INSTANTIATE_TEST_SUITE_P(Every, CudaSmallScan, testing::ValuesIn(gradient_cases()),
+                         [](const auto& info) { return info.param.name; });
+
+class CudaLinearGaussian : public testing::TestWithParam<SmallScan> {};
+
+TEST_P(CudaLinearGaussian, DrawsWhatTheCpuDraws) {
+  ParameterTable table;
+  const Scan scan = GetParam().build(table, false);
+  expect_parity(scan, table, GetParam().particles, kShapes);
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, CudaLinearGaussian, testing::ValuesIn(linear_gaussian_draws()),
                          [](const auto& info) { return info.param.name; });
 
 class CudaModel : public testing::TestWithParam<NamedConfiguration> {

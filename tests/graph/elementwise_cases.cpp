@@ -12,12 +12,6 @@ void score(Step& s, const Var& y) {
 std::ostream& operator<<(std::ostream& out, const SmallScan& small) { return out << small.name; }
 
 std::vector<SmallScan> gradient_cases() {
-  std::vector<SmallScan> all = queued_cases();
-  for (const SmallScan& small : drawn_state_cases()) all.push_back(small);
-  return all;
-}
-
-std::vector<SmallScan> queued_cases() {
   std::vector<SmallScan> all;
   for (const auto& part : {elementwise_cases(), recurrent_cases(), probabilistic_cases(),
                            linear_gaussian_cases(), built_cases()}) {

@@ -7,16 +7,16 @@
 namespace seqvae::test {
 
 std::vector<SmallScan> gradient_cases();
-/// Those that run in a queue's order too: which draw no states of linear-Gaussian models.
-std::vector<SmallScan> queued_cases();
 
 /// Parts of the table, a file each.
 std::vector<SmallScan> elementwise_cases();
 std::vector<SmallScan> recurrent_cases();
 std::vector<SmallScan> probabilistic_cases();
 std::vector<SmallScan> linear_gaussian_cases();
-std::vector<SmallScan> drawn_state_cases();
 std::vector<SmallScan> built_cases();
+
+/// A linear-Gaussian model of x whose paths are drawn: given x with gaps, and generated.
+std::vector<SmallScan> linear_gaussian_draws();
 
 /// Scores x as a Gaussian around y.
 void score(Step& s, const Var& y);

@@ -98,15 +98,22 @@ std::vector<SmallScan> linear_gaussian_cases() {
           small_step("linear_gaussian_with_particles", of_the_data(false), {}, 3),
           small_step("linear_gaussian_latent", of_a_latent(false)),
           small_step("linear_gaussian_latent_iwae", of_a_latent(false), iwae(), 3),
+          small_step("linear_gaussian_states", of_a_latent(true)),
+          small_step("linear_gaussian_states_iwae", of_a_latent(true), iwae(), 3),
           small_step("matrix_product", products(false, false)),
           small_step("matrix_product_transposed_left", products(true, false)),
           small_step("matrix_product_transposed_right", products(false, true)),
           small_step("matrix_product_transposed_both", products(true, true))};
 }
 
-std::vector<SmallScan> drawn_state_cases() {
-  return {small_step("linear_gaussian_states", of_a_latent(true)),
-          small_step("linear_gaussian_states_iwae", of_a_latent(true), iwae(), 3)};
+std::vector<SmallScan> linear_gaussian_draws() {
+  ScanOptions paths, drawn;
+  paths.paths = paths.states = paths.trace.missing = true;
+  drawn.trace.mode = Mode::generate, drawn.trace.draw_observations = true;
+  return {small_step("paths", of_the_data(true), paths),
+          small_step("paths_of_particles", of_the_data(false), paths, 3),
+          small_step("generated", of_the_data(true), drawn),
+          small_step("generated_particles", of_the_data(false), drawn, 3)};
 }
 
 }  // namespace seqvae::test

@@ -75,26 +75,26 @@ TEST_P(QueuedSmallScan, SaysWhatTheThreadsSay) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, QueuedSmallScan, testing::ValuesIn(queued_cases()),
+INSTANTIATE_TEST_SUITE_P(Every, QueuedSmallScan, testing::ValuesIn(gradient_cases()),
                          [](const auto& info) { return info.param.name; });
 
-TEST(QueuedLinearGaussian, DrawsOnThreadsAlone) {
+class QueuedLinearGaussian : public testing::TestWithParam<SmallScan> {};
+
+TEST_P(QueuedLinearGaussian, DrawsWhatTheThreadsDraw) {
   ParameterTable table;
-  const std::int32_t one = table.add_vector("one", 1, {}), row = table.add_vector("row", kX, {});
-  const auto step = [&](Step& s) {
-    LinearGaussian model;
-    model.A = model.Q = model.m0 = model.P0 = parameter(s, one);
-    model.C = model.R = parameter(s, row);
-    s.linear_gaussian("states", model);
-  };
-  ScanOptions paths;
-  paths.trace.x_width = kX, paths.paths = true;
-  const Scan scan = trace_scan(step, table, paths);
-  const Queue queue(Device::cpu());
-  EXPECT_THAT([&] { Executor<double>(scan, table, queue, 1); },
-              testing::ThrowsMessage<InvalidArgument>(
-                  "kalman_sample: runs on threads of the CPU, not in a queue's order"));
+  const Scan scan = GetParam().build(table, false);
+  Twins twins([&] { return scan; }, table, GetParam().particles);
+  for (int round = 0; round < 3; ++round) {
+    for (const auto& shape : kQueuedShapes) {
+      const SmallBatch<double> batch(shape, GetParam().particles);
+      twins.expect_same(batch.batch);
+      if (HasFatalFailure()) return;
+    }
+  }
 }
+
+INSTANTIATE_TEST_SUITE_P(Every, QueuedLinearGaussian, testing::ValuesIn(linear_gaussian_draws()),
+                         [](const auto& info) { return info.param.name; });
 
 class QueuedModel : public testing::TestWithParam<NamedConfiguration> {
  protected:

@@ -201,6 +201,19 @@ class Calls {
     args.noise = noise(), args.S = S;
     args.z = out("simulated z", size(S) * rows_, n_);
     args.y = out("simulated y", size(S) * rows_, m_);
+    args.y_mean = out("mean of y given z", size(S) * rows_, m_);
+    args.y_logvar = out("log-variance of y given z", size(S) * rows_, m_);
+    args.status = status();
+    call(args);
+    simulated_z_ = args.z;
+  }
+  /// y given the states that were simulated: the same.
+  void simulate_given(std::int64_t S) {
+    KalmanSimulateArgs<Real> args;
+    args.model = model_, args.layout = data_.layout, args.u = data_.u;
+    args.noise = noise(), args.S = S, args.given_z = simulated_z_;
+    args.y = out("y given z", size(S) * rows_, m_);
+    args.y_mean = out("its mean", size(S) * rows_, m_);
     args.status = status();
     call(args);
   }
@@ -292,7 +305,8 @@ class Calls {
   }
   KalmanNoise noise() {
     KalmanNoise noise;
-    noise.key = {77, 5}, noise.step = 9, noise.sequence_id = memory_.keep(p_.ids);
+    noise.key = {77, 5}, noise.sequence_id = memory_.keep(p_.ids);
+    noise.step = memory_.keep(std::vector<std::uint64_t>{9});
     return noise;
   }
   Rows<const Real> model_mean() const { return {model_.m0.data, p_.shape.n}; }
@@ -344,7 +358,7 @@ class Calls {
   const std::size_t rows_ = size(p_.rows()), n_ = size(p_.shape.n), m_ = size(p_.shape.m);
   std::vector<Output> outputs_;
   std::vector<std::int32_t*> statuses_;
-  Rows<Real> mean_, covariance_;
+  Rows<Real> mean_, covariance_, simulated_z_;
   bool shared_ = false;
   std::mt19937 random_{3};
 };

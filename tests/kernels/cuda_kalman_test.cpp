@@ -105,7 +105,7 @@ TEST_P(CudaKalman, DrawsHaveTheirParity) {
   expect_parity(
       KalmanProblem(GetParam()),
       [](auto& calls) {
-        calls.simulate(2);
+        calls.simulate(2), calls.simulate_given(2);
         calls.filter(KalmanForm::joseph);
         calls.sample(3);
       },
@@ -181,6 +181,34 @@ TEST(CudaKalmanShared, CovariancesAreThoseOfOneSequence) {
   KalmanProblem ragged({6, 5, 4, 2, 1, false, false, false, true, false, 0});
   expect_parity(
       ragged, [](auto& calls) { calls.filter(KalmanForm::joseph, true); }, false);
+}
+
+/// One array changes from step to step and the others stay: what is kept of a step stays no longer
+/// than it should.
+TEST(CudaKalmanVarying, EachArrayAlone) {
+  const KalmanProblem varying({5, 9, 2, 2, 1, false, true, true, true, false, 0});
+  for (Array KalmanProblem::*const alone :
+       {&KalmanProblem::A, &KalmanProblem::Q, &KalmanProblem::C, &KalmanProblem::R,
+        &KalmanProblem::B, &KalmanProblem::D, &KalmanProblem::b, &KalmanProblem::d}) {
+    KalmanProblem p = varying;
+    for (Array* array : {&p.A, &p.B, &p.b, &p.Q, &p.C, &p.D, &p.d, &p.R}) {
+      if (array == &(p.*alone)) continue;
+      array->values.resize(std::size_t(array->entries));
+      array->step = array->sequence = 0;
+    }
+    expect_parity(
+        p,
+        [](auto& calls) {
+          calls.filter(KalmanForm::square_root);
+          calls.smooth();
+          calls.differentiate(true, true, false);
+          calls.simulate(2);
+          calls.sample(2);
+          calls.differentiate_draws(2, true, false);
+          calls.forecast();
+        },
+        false);
+  }
 }
 
 class CudaKalmanFilter : public testing::TestWithParam<KalmanCase> {};

@@ -100,9 +100,10 @@ class CudaRowContract : public testing::TestWithParam<std::size_t> {
 };
 
 TEST_P(CudaRowContract, FloatErrsAtMostTwiceAsMuchAsThePlainLoop) {
-  // The last three: rows of which a lane keeps four quads, eight, and none.
-  constexpr std::int64_t kShapes[][2] = {{40, 75}, {300, 3}, {41, 32},
-                                         {5, 300}, {4, 700}, {3, 1100}};
+  // Each remainder of a quad. The last three: rows of which a lane keeps four quads, eight, and
+  // none.
+  constexpr std::int64_t kShapes[][2] = {{40, 75}, {300, 3}, {23, 33}, {19, 70},
+                                         {41, 32}, {5, 300}, {4, 700}, {3, 1100}};
   for (const auto& [rows, D] : kShapes) {
     const Given given(contract(), rows, D);
     const auto oracle = on_cpu<double>(contract(), given);

@@ -26,7 +26,8 @@ struct Drawn {
     with_workspace(args, [](const auto& a) { cpu::kalman_sample(a); });
     EXPECT_THAT(status, testing::Each(0));
   }
-  static KalmanNoise noise_of(const KalmanProblem& p) { return {{11, 3}, 5, p.ids.data()}; }
+  static constexpr std::uint64_t kStep = 5;
+  static KalmanNoise noise_of(const KalmanProblem& p) { return {{11, 3}, &kStep, p.ids.data()}; }
 };
 
 /// What is differentiated, with fixed weights: the likelihood, and these moments or draws.

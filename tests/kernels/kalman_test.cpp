@@ -257,7 +257,7 @@ TEST(KalmanSample, DrawsHaveTheSmoothedMomentsThroughADiffuseStart) {
   args.model = p.model();
   args.data = p.data();
   args.filtered = filtered.view(p);
-  args.noise = {{11, 2}, 0, p.ids.data()};
+  args.noise = {{11, 2}, nullptr, p.ids.data()};
   args.S = S;
   args.z = {z.data(), n};
   args.status = status.data();
@@ -296,6 +296,59 @@ TEST(KalmanSample, DrawsHaveTheSmoothedMomentsThroughADiffuseStart) {
   }
   EXPECT_EQ(z[std::size_t(p.row(0, 1) * n)], 0);  // a sequence of length 0
 }
+
+class KalmanSimulate : public testing::TestWithParam<KalmanShape> {};
+
+/// y given the states that were drawn with it is the same y, with the moments of the textbook; the
+/// step that keys the noise is read when it runs.
+TEST_P(KalmanSimulate, DrawsObservationsGivenStates) {
+  KalmanProblem p(GetParam(), 6);
+  const std::int64_t n = p.shape.n, m = p.shape.m, S = 3, rows = p.rows();
+  std::vector<double> z(std::size_t(S * rows * n), kPoison);
+  std::vector<double> y(std::size_t(S * rows * m), kPoison), again = y, mean = y, logvar = y;
+  std::vector<std::int32_t> status(std::size_t(p.shape.B), -1);
+  std::uint64_t step = 7;
+  KalmanSimulateArgs<double> args;
+  args.model = p.model(), args.layout = p.layout(), args.u = p.data().u;
+  args.noise = {{11, 2}, &step, p.ids.data()}, args.S = S;
+  args.z = {z.data(), n}, args.y = {y.data(), m}, args.status = status.data();
+  const auto run = [](const auto& a) { cpu::kalman_simulate(a); };
+  with_workspace(args, run);
+  args.z = {}, args.given_z = {z.data(), n}, args.y = {again.data(), m};
+  args.y_mean = {mean.data(), m}, args.y_logvar = {logvar.data(), m};
+  with_workspace(args, run);
+  EXPECT_THAT(status, testing::Each(0));
+  EXPECT_EQ(again, y);
+  for (std::int64_t k = 0; k < S; ++k) {
+    for (std::int64_t i = 0; i < p.shape.B; ++i) {
+      for (std::int64_t t = 0; t < p.shape.T; ++t) {
+        if (p.shape.packed && t >= p.lengths[std::size_t(i)]) continue;
+        const std::int64_t place = k * rows + p.row(t, i);
+        Vector expected = Vector::Zero(m), variances = expected;
+        if (t < p.lengths[std::size_t(i)]) {
+          expected = p.matrix(p.C, t, i, n) * Eigen::Map<const Vector>(z.data() + place * n, n) +
+                     p.matrix(p.d, t, i, 1);
+          const Eigen::Map<const Vector> u(p.u.data() + p.row(t, i) * p.shape.U, p.shape.U);
+          if (p.shape.U > 0) expected += p.matrix(p.D, t, i, p.shape.U) * u;
+          variances = p.observation_noise(t, i).diagonal().array().log();
+        }
+        for (std::int64_t j = 0; j < m; ++j) {
+          EXPECT_NEAR(mean[std::size_t(place * m + j)], expected[j], 1e-12);
+          EXPECT_NEAR(logvar[std::size_t(place * m + j)], variances[j], 1e-12);
+        }
+      }
+    }
+  }
+  step = 8;
+  with_workspace(args, run);
+  EXPECT_NE(again, y);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, KalmanSimulate,
+    testing::Values(KalmanShape{4, 2, 3, 2, 1, false, true, true, true, false, 0},
+                    KalmanShape{5, 3, 2, 3, 0, false, false, false, true, true, 0}),
+    testing::PrintToStringParamName());
 
 TEST(KalmanCheck, NamesArgumentValueAndRule) {
   const auto message = [](auto change) {

@@ -98,8 +98,7 @@ enum class Op : std::uint8_t {
   kalman_sample,  ///< [z | y | E y | log Var y], z given all y, y given z; inputs: those of
                   ///<   kalman_filter, kalman_filter
   kalman_sample_backward,  ///< as kalman_filter_backward; inputs: those of kalman_sample, grad of z
-  kalman_step,  ///< [1 | z | y | E y | log Var y] drawn; inputs: the step before's [1 | z] (zeros
-                ///<   where there is none), a model
+  kalman_step,  ///< [z | y | E y | log Var y] drawn; inputs: a model, its prior that of the step
   // Small matrices, one a row.
   matrix_product,   ///< op(a) op(b) of matrices; inputs: a, b
   diagonal_matrix,  ///< [n^2] with the n columns of x on its diagonal

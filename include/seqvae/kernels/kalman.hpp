@@ -232,21 +232,26 @@ struct KalmanForecastArgs {
 /// observation, of a row of width n + m (core/random.hpp); the particle is the draw's number.
 struct KalmanNoise {
   NoiseKey key;
-  std::uint64_t step = 0;
+  const std::uint64_t* step = nullptr;         ///< [1]  null: 0
   const std::uint32_t* sequence_id = nullptr;  ///< [B]
   const std::uint32_t* first_draw = nullptr;   ///< [B]  number of a sequence's first; null: zeros
 };
 
-/// S draws from the model itself: what it generates. Diffuse components start at 0.
+/// S draws from the model itself: what it generates. Diffuse components start at 0. Or of the
+/// observations alone, the states given.
 template <class Real>
 struct KalmanSimulateArgs {
   KalmanModel<Real> model;
   RowLayout layout;    ///< K must be 1; t0 and origins shift the time that the noise follows
   Rows<const Real> u;  ///< [rows][U]
   KalmanNoise noise;
-  std::int64_t S = 0;  ///< draws; >= 0
-  Rows<Real> z;        ///< out [S][rows][n] as rows s * rows + r; 0 in padding; optional
-  Rows<Real> y;        ///< out [S][rows][m]  likewise
+  std::int64_t S = 0;        ///< draws; >= 0
+  Rows<const Real> given_z;  ///< [S][rows][n]  states; A, B, b, Q, m0 and P0 are then not read, and
+                             ///<   z is not drawn; optional
+  Rows<Real> z;              ///< out [S][rows][n] as rows s * rows + r; 0 in padding; optional
+  Rows<Real> y;              ///< out [S][rows][m]  likewise
+  Rows<Real> y_mean;         ///< out [S][rows][m]  likewise: E[y | z] = C z + D u + d
+  Rows<Real> y_logvar;       ///< out [S][rows][m]  likewise: log Var[y | z], of R's diagonal
   std::int32_t* status = nullptr;  ///< out [B]  0, or 1 + first step where Q, R or P0 is not
                                    ///<   positive semidefinite
   void* workspace = nullptr;
