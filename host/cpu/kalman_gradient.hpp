@@ -18,6 +18,7 @@
 // step's gradient is outer products and a constant (SettledSums).
 #pragma once
 #include "host/cpu/kalman_reverse.hpp"
+#include "host/cpu/kalman_reverse_chunks.hpp"
 #include "host/cpu/kalman_smoothed.hpp"
 
 namespace seqvae::cpu::kalman {
@@ -145,6 +146,7 @@ struct BackwardScratch {
   SettledSums<Real> sums;
   GroupSums<Real> group;
   SmoothedGradient<Real> smoothed;
+  ReverseSummariser<Real> summariser;
   Moments<Real> before;
   Real *lambda, *Lambda;
   Real *r, *N, *NF;
@@ -160,6 +162,7 @@ struct BackwardScratch {
         sums(args.model, arena),
         group(args.model, most, arena),
         smoothed(args, arena),
+        summariser(args.model, args.data, arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n, m = a.model.m;
     for (Real** p : {&lambda, &w, &q, &x, &r}) *p = arena.take<Real>(n);

@@ -3,6 +3,7 @@
 // are those given omega (kalman_replay.hpp), and z_t moves with it by D = F - P N F. Where P, the
 // gains and N have settled, so have the smoothed covariances: they are copied (kalman_reverse.hpp).
 #include "host/cpu/kalman_reverse.hpp"
+#include "host/cpu/kalman_reverse_chunks.hpp"
 #include "host/cpu/kalman_threads.hpp"
 
 namespace seqvae {
@@ -17,6 +18,7 @@ template <class Real>
 struct SmootherScratch {
   cpu::kalman::Replay<Real> replay;
   cpu::kalman::SettledReverse<Real> settled;
+  cpu::kalman::ReverseSummariser<Real> summariser;
   Moments<Real> filtered, before;         // of this step and of the one before it
   Real *r, *N, *vector, *first, *second;  // r of each sequence of a group
   Real *D = nullptr, *D_later = nullptr;  // of this step and of the one after it, [n][q]
@@ -24,6 +26,7 @@ struct SmootherScratch {
   SmootherScratch(const KalmanSmootherArgs<Real>& a, std::int64_t most, Arena& arena)
       : replay(a.model, a.data, a.filtered, false, arena),
         settled(a.model, a.data, a.filtered, most, arena),
+        summariser(a.model, a.data, arena),
         filtered(a.model.n, a.model.diffuse != nullptr, arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n;
@@ -120,12 +123,11 @@ void write_lag_one(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64
   for (std::int64_t i = 0; i < n * n; ++i) out[i] -= s.second[i];
 }
 
-/// Step t from r and N after its observation to those of t - 1, or of the prior at t = 0. `same`:
-/// its gains are those of the step after.
+/// Step t >= 1 from r and N after its observation to those of t - 1. `same`: its gains are those of
+/// the step after.
 template <class Real>
 void go_back(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t first,
              std::int64_t count, bool same, SmootherScratch<Real>& s) {
-  if (t == 0) return;
   const std::int64_t n = a.model.n;
   const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, first);
   if (same) {
@@ -152,20 +154,18 @@ void go_back(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t fir
   if (same) s.settled.after_step(t, first, s.N, s.replay);
 }
 
-/// Sequences first .. first + count, of one length. With diffuse states: one.
+/// Steps begin .. end of sequences first .. first + count from s.r and s.N after them. Diffuse
+/// states: one sequence, all of it.
 template <class Real>
 void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t count,
-            SmootherScratch<Real>& s) {
-  const RowLayout& layout = a.data.layout;
-  const std::int64_t n = a.model.n, last = cpu::kalman::length_of(layout, first) - 1;
+            std::int64_t begin, std::int64_t end, SmootherScratch<Real>& s) {
+  const std::int64_t n = a.model.n, last = end - 1;
   auto& replay = s.replay;
-  std::fill_n(s.r, count * n, Real(0));
-  std::fill_n(s.N, n * n, Real(0));
   s.settled.start();
   replay.forget();
   const bool writes = !a.shared_covariance || first == 0;  // covariances
   bool same = false;  // step t + 1 had the gains of t + 2, and P_t is P_{t+1}
-  for (std::int64_t t = last; t >= 0; --t) {
+  for (std::int64_t t = last; t >= begin; --t) {
     if (t == replay.last_diffuse(first)) replay.enter_diffuse(t, first, s.r, s.N);
     const bool diffuse = replay.diffuse(t, first);
     const bool kept = same && s.settled.settled() && !diffuse;
@@ -197,12 +197,31 @@ void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t 
     for (std::int64_t g = 0; mapped && g < count; ++g) {
       std::copy_n(s.settled.r(g), n, s.r + g * n);
     }
-    if (!mapped) go_back(a, t, first, count, same, s);
+    if (!mapped && t > begin) go_back(a, t, first, count, same, s);
   }
 }
 
+/// Steps begin .. end of sequence b as a map of r and N.
+template <class Real>
+void summarise(const KalmanSmootherArgs<Real>& a, std::int64_t b, std::int64_t begin,
+               std::int64_t end, const cpu::kalman::ReverseSummary<Real>& summary,
+               SmootherScratch<Real>& s) {
+  const std::int64_t n = a.model.n;
+  std::fill_n(s.r, n, Real(0));
+  std::fill_n(s.N, n * n, Real(0));
+  s.summariser.start(summary);
+  s.replay.forget();
+  for (std::int64_t t = end - 1; t >= begin; --t) {
+    s.replay.run(t, b);
+    s.summariser.step(t, b, s.replay, false, summary);
+    go_back(a, t, b, 1, false, s);
+  }
+  std::copy_n(s.r, n, summary.w);
+  std::copy_n(s.N, n * n, summary.G);
+}
+
 /// The smoother of a call: sequences that share their covariances and are of one length go
-/// together.
+/// together, others in chunks where that is asked for.
 template <class Real>
 class Smoother {
  public:
@@ -214,26 +233,53 @@ class Smoother {
         threads_(
             a.pool,
             [&a, most = parts_.size](Arena& from) { return SmootherScratch<Real>(a, most, from); },
-            arena) {}
+            arena),
+        chunks_(a.model.n, a.data.layout, chunk_of(a, together_), arena) {}
 
   void run() const {
+    if (chunks_.count() > 1) return run_chunks();
     threads_.deal(a_.workspace, parts_.count(), [this](std::int64_t i, SmootherScratch<Real>& s) {
       for (std::int64_t b = parts_.begin(i); b < parts_.end(i);) {
         std::int64_t end = b + 1;
         while (together_ && end < parts_.end(i) && length(end) == length(b)) ++end;
-        smooth(a_, b, end - b, s);
+        std::fill_n(s.r, (end - b) * a_.model.n, Real(0));
+        std::fill_n(s.N, a_.model.n * a_.model.n, Real(0));
+        smooth(a_, b, end - b, 0, length(b), s);
         b = end;
       }
     });
   }
 
  private:
+  /// One step after the other where sequences go together, or are diffuse.
+  static std::int64_t chunk_of(const KalmanSmootherArgs<Real>& a, bool together) {
+    const RowLayout& layout = a.data.layout;
+    if ((together && layout.B > 1) || a.model.diffuse != nullptr) return layout.T;
+    if (a.chunk > 0) return a.chunk;
+    return kalman_chunk(layout.T, layout.B, a.pool != nullptr ? a.pool->count() : 1);
+  }
+  void run_chunks() const {
+    using Scratch = SmootherScratch<Real>;
+    threads_.deal(a_.workspace, chunks_.all(), [this](std::int64_t i, Scratch& s) {
+      if (!chunks_.needs_summary(i)) return;
+      summarise(a_, chunks_.sequence(i), chunks_.begin(i), chunks_.end(i), chunks_.summary(i), s);
+    });
+    threads_.deal(a_.workspace, a_.data.layout.B, [this](std::int64_t b, Scratch& s) {
+      chunks_.find_starts(b, s.summariser, s.r, s.N);
+    });
+    threads_.deal(a_.workspace, chunks_.all(), [this](std::int64_t i, Scratch& s) {
+      if (chunks_.begin(i) >= chunks_.end(i)) return;
+      chunks_.read_start(i, s.r, s.N);
+      smooth(a_, chunks_.sequence(i), 1, chunks_.begin(i), chunks_.end(i), s);
+    });
+  }
   std::int64_t length(std::int64_t b) const { return cpu::kalman::length_of(a_.data.layout, b); }
 
   const KalmanSmootherArgs<Real>& a_;
   bool together_;
   Parts parts_;
   Threads<SmootherScratch<Real>> threads_;
+  cpu::kalman::ReverseChunks<Real> chunks_;
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Chunks filtered at once are the steps taken one after the other, whatever their length, form and
-// number of threads.
+// Chunks taken at once, forward and backward, are the steps taken one after the other, whatever
+// their length, form and number of threads.
 #include <gmock/gmock.h>
 
 #include "seqvae/core/error.hpp"
@@ -41,6 +41,29 @@ TEST_P(KalmanChunks, AreTheSameBitsOnAnyNumberOfThreads) {
   }
 }
 
+TEST_P(KalmanChunks, BackwardAreTheStepsOneAfterTheOther) {
+  KalmanProblem p(GetParam(), 5);
+  const Filtered filtered(p, KalmanForm::joseph, p.shape.T);
+  const Smoothed smoothed(p, filtered.view(p), nullptr, p.shape.T);
+  const auto gradients = gradients_of(p, filtered.view(p), nullptr, p.shape.T);
+  ThreadPool pool(3);
+  for (const std::int64_t chunk : {std::int64_t(1), std::int64_t(7), p.shape.T - 1}) {
+    const Smoothed one(p, filtered.view(p), nullptr, chunk);
+    expect_near(one.mean, smoothed.mean, 1e-12, "smoothed mean");
+    expect_near(one.covariance, smoothed.covariance, 1e-12, "smoothed covariance");
+    expect_near(one.lag_one, smoothed.lag_one, 1e-12, "lag one");
+    const Smoothed many(p, filtered.view(p), &pool, chunk);
+    expect_near(many.mean, one.mean, 0, "smoothed mean on threads");
+    expect_near(many.covariance, one.covariance, 0, "smoothed covariance on threads");
+    expect_near(many.lag_one, one.lag_one, 0, "lag one on threads");
+    const auto apart = gradients_of(p, filtered.view(p), nullptr, chunk);
+    for (const auto& [name, values] : apart) expect_near(values, gradients.at(name), 1e-12, name);
+    for (const auto& [name, values] : gradients_of(p, filtered.view(p), &pool, chunk)) {
+      expect_near(values, apart.at(name), 0, name + " on threads");
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Shapes, KalmanChunks,
     testing::Values(KalmanShape{40, 1, 1, 1, 0, false, false, false, false, false, 0},
@@ -59,6 +82,15 @@ TEST(KalmanChunks, OfALongSequence) {
   const Filtered sequential(p, KalmanForm::joseph, 20000);
   for (const std::int64_t chunk : {64, 1000}) {
     Filtered(p, KalmanForm::joseph, chunk).expect_near(sequential, 1e-12, "");
+  }
+  const Smoothed smoothed(p, sequential.view(p), nullptr, 20000);
+  const auto gradients = gradients_of(p, sequential.view(p), nullptr, 20000);
+  const Smoothed chunks(p, sequential.view(p), nullptr, 1000);
+  expect_near(chunks.mean, smoothed.mean, 1e-12, "smoothed mean");
+  expect_near(chunks.covariance, smoothed.covariance, 1e-12, "smoothed covariance");
+  expect_near(chunks.lag_one, smoothed.lag_one, 1e-12, "lag one");
+  for (const auto& [name, values] : gradients_of(p, sequential.view(p), nullptr, 1000)) {
+    expect_near(values, gradients.at(name), 1e-12, name);
   }
 }
 

@@ -77,7 +77,7 @@ struct Gradient {
   std::vector<double> y;
 
   Gradient(KalmanProblem& p, const Filtered& filtered, const Objective& objective,
-           double start = kPoison)
+           double start = kPoison, std::int64_t chunk = 0, ThreadPool* pool = nullptr)
       : A(p.A), B(p.B), b(p.b), Q(p.Q), C(p.C), D(p.D), d(p.d), R(p.R), m0(p.m0), P0(p.P0), y(p.y) {
     for (Array* a : {&A, &B, &b, &Q, &C, &D, &d, &R, &m0, &P0}) {
       std::fill(a->values.begin(), a->values.end(), start);
@@ -108,6 +108,7 @@ struct Gradient {
                  P0.view(),
                  {y.data(), p.shape.m}};
     args.accumulate = !std::isnan(start);
+    args.chunk = chunk, args.pool = pool;
     with_workspace(args, [](const auto& a) { cpu::kalman_backward(a); });
     if (objective.of != Of::drawn) return;
     KalmanSampleBackwardArgs<double> draws;
@@ -163,6 +164,29 @@ TEST_P(KalmanGradients, AreThoseOfFiniteDifferences) {
     compare(p.A.values, gradient.A.values, 0, "A");
     compare(p.m0.values, gradient.m0.values, 0, "m0");
     compare(p.P0.values, gradient.P0.values, p.shape.n, "P0");
+  }
+}
+
+TEST_P(KalmanGradients, OfChunksAreThoseOfStepsOneAfterTheOther) {
+  for (const Of of : {Of::likelihood, Of::filtered}) {
+    if (of != Of::likelihood && GetParam().diffuse > 0) continue;
+    KalmanProblem p(GetParam(), 2);
+    const Objective objective(p, of);
+    const Filtered filtered(p);
+    Gradient expected(p, filtered, objective, kPoison, p.shape.T);
+    ThreadPool pool(3);
+    for (const std::int64_t chunk : {1, 2, 3, 5}) {
+      Gradient one(p, filtered, objective, kPoison, chunk);
+      Gradient many(p, filtered, objective, kPoison, chunk, &pool);
+      for (Array Gradient::*array :
+           {&Gradient::A, &Gradient::B, &Gradient::b, &Gradient::Q, &Gradient::C, &Gradient::D,
+            &Gradient::d, &Gradient::R, &Gradient::m0, &Gradient::P0}) {
+        expect_near((one.*array).values, (expected.*array).values, 1e-12, "of chunks");
+        expect_near((many.*array).values, (one.*array).values, 0, "on threads");
+      }
+      expect_near(one.y, expected.y, 1e-12, "y");
+      expect_near(many.y, one.y, 0, "y on threads");
+    }
   }
 }
 

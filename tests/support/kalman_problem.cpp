@@ -184,7 +184,8 @@ void Filtered::expect_near(const Filtered& other, double tolerance, const std::s
   test::expect_near(log_likelihood, other.log_likelihood, tolerance, what + "log-likelihood");
 }
 
-Smoothed::Smoothed(KalmanProblem& p, const KalmanFiltered<double>& filtered, ThreadPool* pool) {
+Smoothed::Smoothed(KalmanProblem& p, const KalmanFiltered<double>& filtered, ThreadPool* pool,
+                   std::int64_t chunk) {
   const std::int64_t n = p.shape.n;
   mean.assign(std::size_t(p.rows() * n), kPoison);
   covariance.assign(std::size_t(p.rows() * n * n), kPoison);
@@ -193,7 +194,7 @@ Smoothed::Smoothed(KalmanProblem& p, const KalmanFiltered<double>& filtered, Thr
   args.model = p.model();
   args.data = p.data();
   args.filtered = filtered;
-  args.pool = pool;
+  args.pool = pool, args.chunk = chunk;
   args.mean = {mean.data(), n};
   args.covariance = {covariance.data(), n * n};
   args.lag_one = {lag_one.data(), n * n};
@@ -202,14 +203,15 @@ Smoothed::Smoothed(KalmanProblem& p, const KalmanFiltered<double>& filtered, Thr
 
 std::map<std::string, std::vector<double>> gradients_of(KalmanProblem& p,
                                                         const KalmanFiltered<double>& filtered,
-                                                        ThreadPool* pool) {
+                                                        ThreadPool* pool, std::int64_t chunk) {
   std::map<std::string, Array> g = {{"A", p.A}, {"B", p.B}, {"b", p.b}, {"Q", p.Q},   {"C", p.C},
                                     {"D", p.D}, {"d", p.d}, {"R", p.R}, {"m0", p.m0}, {"P0", p.P0}};
   for (auto& [name, array] : g) array.values.assign(array.values.size(), kPoison);
   std::map<std::string, std::vector<double>> result;
   result["y"].assign(p.y.size(), kPoison);
   KalmanBackwardArgs<double> args;
-  args.model = p.model(), args.data = p.data(), args.filtered = filtered, args.pool = pool;
+  args.model = p.model(), args.data = p.data(), args.filtered = filtered;
+  args.pool = pool, args.chunk = chunk;
   args.grad.A = g["A"].view(), args.grad.state_offset = g["b"].view(), args.grad.Q = g["Q"].view();
   args.grad.C = g["C"].view(), args.grad.observation_offset = g["d"].view();
   args.grad.R = g["R"].view(), args.grad.m0 = g["m0"].view(), args.grad.P0 = g["P0"].view();

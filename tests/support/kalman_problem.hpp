@@ -149,7 +149,7 @@ struct Filtered {
 struct Smoothed {
   std::vector<double> mean, covariance, lag_one;
   Smoothed(KalmanProblem& problem, const KalmanFiltered<double>& filtered,
-           ThreadPool* pool = nullptr);
+           ThreadPool* pool = nullptr, std::int64_t chunk = 0);
   Smoothed(KalmanProblem& problem, const Filtered& filtered)
       : Smoothed(problem, filtered.view(problem)) {}
 };
@@ -158,7 +158,8 @@ struct Smoothed {
 /// of arrays that vary in time but not with the sequence are summed over their steps.
 std::map<std::string, std::vector<double>> gradients_of(KalmanProblem& problem,
                                                         const KalmanFiltered<double>& filtered,
-                                                        ThreadPool* pool = nullptr);
+                                                        ThreadPool* pool = nullptr,
+                                                        std::int64_t chunk = 0);
 
 /// The joint normal distribution of a sequence's states given its observations before `end`.
 /// Diffuse components are regression coefficients delta with a flat prior.

@@ -162,7 +162,7 @@ struct KalmanSmootherArgs {
   /// must be shared by the sequences, which must be of one length (lengths and offsets null), and
   /// nothing missing or diffuse.
   bool shared_covariance = false;
-  ThreadPool* pool = nullptr;  ///< CPU: deals sequences to threads; null: this one
+  ThreadPool* pool = nullptr;  ///< CPU: deals sequences and chunks to threads; null: this one
   Rows<Real> mean;             ///< out [rows][n]  optional
   Rows<Real> covariance;       ///< out [rows][n * n]  optional
   Rows<Real> lag_one;          ///< out [rows][n * n]  Cov(z_t, z_{t-1} | y), 0 at t = 0; optional
@@ -201,9 +201,11 @@ struct KalmanBackwardArgs {
   Rows<const Real> grad_covariance;           ///< [rows][n * n]  symmetric; optional
   Rows<const Real> grad_smoothed_mean;        ///< [rows][n]  optional
   Rows<const Real> grad_smoothed_covariance;  ///< [rows][n * n]  symmetric; optional
-  std::int64_t chunk = 0;                     ///< as in KalmanSmootherArgs
-  /// CPU: deals sequences to threads; null: this one. Gradients that are shared by the sequences
-  /// but not by the steps are summed on one thread.
+  /// As in KalmanSmootherArgs; one step after the other, too, for gradients of smoothed moments,
+  /// and where gradients are shared by the sequences but not by the steps.
+  std::int64_t chunk = 0;
+  /// CPU: deals sequences and chunks to threads; null: this one. Gradients that are shared by the
+  /// sequences but not by the steps are summed on one thread.
   ThreadPool* pool = nullptr;
   KalmanGradient<Real> grad;
   bool accumulate = false;  ///< add to what stands in grad; else overwrite
