@@ -53,7 +53,7 @@ std::vector<float> product(std::vector<float> A, std::vector<float> B, Round rou
 TEST(EmulatedMatrix, MultipliesInBf16) {
   const auto a = random_floats(16 * 16, 1), b = random_floats(16 * 8, 2);
   const DeviceArray<float> A(a), B(b), C(16 * 8);
-  expect_clean([&] { multiply_in_bf16(Matrix::nothing, A.data(), B.data(), C.data()); });
+  expect_clean([&] { multiply_in_bf16(MatrixFault::nothing, A.data(), B.data(), C.data()); });
   EXPECT_EQ(C.read(), product(a, b, [](float x) { return round_mantissa(x, 7); }));
 }
 
@@ -107,24 +107,25 @@ TEST(EmulatedMatrix, PacksBf16) {
 
 TEST(EmulatedMatrix, FindsWhatIsDoneWrong) {
   const DeviceArray<float> A(random_floats(16 * 16, 1)), B(random_floats(16 * 8, 2)), C(16 * 8);
-  const auto found = [&](testing::Matcher<Fault> fault, Matrix planted) {
+  const auto found = [&](testing::Matcher<Fault> fault, MatrixFault planted) {
     const auto report =
         report_of(fault, [&] { multiply_in_bf16(planted, A.data(), B.data(), C.data()); });
     EXPECT_EQ(report.kernel, "multiply_bf16");
     EXPECT_THAT(report.place, HasSubstr("matrix_faults.cu:"));
     return report;
   };
-  const auto row = found(Fault::misaligned, Matrix::misaligned_row);
+  const auto row = found(Fault::misaligned, MatrixFault::misaligned_row);
   EXPECT_THAT(row.text, HasSubstr("ldmatrix: not aligned to 16 bytes"));
   EXPECT_EQ(row.thread[0], 3u);
-  EXPECT_THAT(found(Fault::out_of_range, Matrix::global_row).text,
+  EXPECT_THAT(found(Fault::out_of_range, MatrixFault::global_row).text,
               HasSubstr("ldmatrix: not in this block's shared memory"));
-  found(AnyOf(Fault::race, Fault::uninitialised), Matrix::no_sync);
+  found(AnyOf(Fault::race, Fault::uninitialised), MatrixFault::no_sync);
   EXPECT_THAT(
-      found(Fault::divergence, Matrix::missing_lane).text,
+      found(Fault::divergence, MatrixFault::missing_lane).text,
       HasSubstr("waits at a warp operation while block (0,0,0) thread (17,0,0) has returned"));
-  found(Fault::warp_misuse, Matrix::other_operation);
-  EXPECT_THAT(found(Fault::warp_misuse, Matrix::lanes_apart).text, HasSubstr("__syncwarp first"));
+  found(Fault::warp_misuse, MatrixFault::other_operation);
+  EXPECT_THAT(found(Fault::warp_misuse, MatrixFault::lanes_apart).text,
+              HasSubstr("__syncwarp first"));
 }
 
 }  // namespace

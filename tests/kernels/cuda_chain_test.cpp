@@ -13,7 +13,7 @@ struct ChainCase {
   unsigned cluster;
 };
 
-std::string name_of(const testing::TestParamInfo<ChainCase>& info) {
+std::string name_of_chain(const testing::TestParamInfo<ChainCase>& info) {
   const auto& [s, cluster] = info.param;
   return "T" + std::to_string(s.T) + "_rows" + std::to_string(s.rows) + "_H" + std::to_string(s.H) +
          "_D" + std::to_string(s.D) + "_K" + std::to_string(s.K) + (s.time < 0 ? "_reverse" : "") +
@@ -109,7 +109,7 @@ INSTANTIATE_TEST_SUITE_P(
         ChainCase{{2, 2, 24, 4}, 16}, ChainCase{{2, 2, 112, 4}, 1}, ChainCase{{2, 2, 109, 3}, 1},
         // 3, 6 and 8 rows a cluster.
         ChainCase{{2, 24, 8, 4}, 2}, ChainCase{{2, 42, 8, 4, -1}, 2}, ChainCase{{2, 61, 8, 4}, 2}),
-    name_of);
+    name_of_chain);
 
 TEST(CudaChain, ReplaysFromAGraphWithWhatThenStandsInMemory) {
   const ChainCase c{{4, 3, 8, 4}, 2};

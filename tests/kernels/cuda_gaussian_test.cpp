@@ -9,24 +9,22 @@
 namespace seqvae::test {
 namespace {
 
-using testing::Values;
-
 /// Rows of width D; widths straddle the quad and the warp, placements float4's alignment.
 struct RowShape {
   std::int64_t rows, D;
   Placement place;
 };
 
-std::string name_of(const testing::TestParamInfo<RowShape>& info) {
+std::string name_of_shape(const testing::TestParamInfo<RowShape>& info) {
   return fmt::format("rows{}_D{}_offset{}_gap{}", info.param.rows, info.param.D,
                      info.param.place.offset, info.param.place.gap);
 }
 
-const auto kRowShapes =
-    Values(RowShape{65, 1, {}}, RowShape{1, 65, {}}, RowShape{0, 5, {}}, RowShape{7, 0, {}},
-           RowShape{300, 3, {}}, RowShape{41, 31, {1, 2}}, RowShape{40, 32, {}},
-           RowShape{40, 32, {4, 8}}, RowShape{23, 32, {1, 0}}, RowShape{23, 32, {0, 3}},
-           RowShape{37, 33, {}}, RowShape{5, 257, {}}, RowShape{3, 260, {}});
+const auto kRowShapes = testing::Values(
+    RowShape{65, 1, {}}, RowShape{1, 65, {}}, RowShape{0, 5, {}}, RowShape{7, 0, {}},
+    RowShape{300, 3, {}}, RowShape{41, 31, {1, 2}}, RowShape{40, 32, {}}, RowShape{40, 32, {4, 8}},
+    RowShape{23, 32, {1, 0}}, RowShape{23, 32, {0, 3}}, RowShape{37, 33, {}}, RowShape{5, 257, {}},
+    RowShape{3, 260, {}});
 
 std::vector<ParityInput> inputs(const RowShape& s, std::initializer_list<double> scales) {
   std::vector<ParityInput> list;
@@ -48,7 +46,7 @@ constexpr Map kMaps[] = {{ScaleMap::exp, 0, 0},
                          {ScaleMap::softplus_std, -0.25f, 0.01f}};
 
 class GaussianHeadParity : public testing::TestWithParam<RowShape> {};
-INSTANTIATE_TEST_SUITE_P(Shapes, GaussianHeadParity, kRowShapes, name_of);
+INSTANTIATE_TEST_SUITE_P(Shapes, GaussianHeadParity, kRowShapes, name_of_shape);
 
 TEST_P(GaussianHeadParity, Forward) {
   const auto [rows, D, place] = GetParam();
@@ -232,7 +230,7 @@ TEST_P(GaussianSampleParity, BackwardWithKl) {
 // ---- KL -------------------------------------------------------------------------------------
 
 class GaussianKlParity : public testing::TestWithParam<RowShape> {};
-INSTANTIATE_TEST_SUITE_P(Shapes, GaussianKlParity, kRowShapes, name_of);
+INSTANTIATE_TEST_SUITE_P(Shapes, GaussianKlParity, kRowShapes, name_of_shape);
 
 TEST_P(GaussianKlParity, Forward) {
   const auto [rows, D, place] = GetParam();

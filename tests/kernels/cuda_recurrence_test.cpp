@@ -10,10 +10,10 @@
 namespace seqvae::test {
 namespace {
 
-using Values = std::vector<float>;
+using Floats = std::vector<float>;
 
 /// What a call gives, by name.
-using Results = std::vector<std::pair<const char*, Values>>;
+using Results = std::vector<std::pair<const char*, Floats>>;
 
 struct RecurrenceCase {
   RecurrenceShape shape;
@@ -26,7 +26,7 @@ struct RecurrenceCase {
   std::int64_t used() const { return offsets.empty() ? shape.T * shape.B : offsets.back(); }
   std::int64_t rows() const { return used() + spare; }
   /// What a call promises of a value of each row: nothing of spare ones.
-  Values promised(Values values, std::int64_t width) const {
+  Floats promised(Floats values, std::int64_t width) const {
     values.resize(static_cast<std::size_t>(used() * width));
     return values;
   }
@@ -34,7 +34,7 @@ struct RecurrenceCase {
 
 template <class Real, bool kLstm>
 Results results_of(const RecurrenceCase& c, const RecurrenceProblem<Real, kLstm>& p) {
-  const auto floats = [](const std::vector<Real>& v) { return Values(v.begin(), v.end()); };
+  const auto floats = [](const std::vector<Real>& v) { return Floats(v.begin(), v.end()); };
   Results results{
       {"h", c.promised(floats(p.h), p.s.H)},           {"h_final", floats(p.h_final)},
       {"grad_x", c.promised(floats(p.grad_x), p.s.D)}, {"grad_h0", floats(p.grad_h0)},
@@ -81,11 +81,12 @@ void leave_out(std::string_view name, Args& a) {
 }
 
 /// Device memory that starts as one number.
-class Output {
+class RecurrenceOutput {
  public:
-  explicit Output(std::size_t count, float start = std::nanf("")) : memory_(Values(count, start)) {}
+  explicit RecurrenceOutput(std::size_t count, float start = std::nanf(""))
+      : memory_(Floats(count, start)) {}
   float* data() const { return memory_.data(); }
-  Values read() const { return memory_.read(); }
+  Floats read() const { return memory_.read(); }
 
  private:
   DeviceArray<float> memory_;
@@ -135,10 +136,10 @@ Results on_cuda(const RecurrenceCase& c, Precision precision, How how = How::dir
   const DeviceArray<float> bias_ih(p.bias_ih), bias_hh(p.bias_hh), h0(p.h0), c0(p.c0);
   const DeviceArray<float> grad_h(p.grad_h), grad_h_final(p.grad_h_final);
   const DeviceArray<float> grad_c_final(p.grad_c_final);
-  const Output h(R * H), h_final(B * H), c_final(B * H);
-  const Output grad_x(R * D, add_to), grad_h0(B * H, add_to), grad_c0(B * H, add_to);
-  const Output grad_weight_ih(G * D, add_to), grad_weight_hh(G * H, add_to);
-  const Output grad_bias_ih(G, add_to), grad_bias_hh(G, add_to);
+  const RecurrenceOutput h(R * H), h_final(B * H), c_final(B * H);
+  const RecurrenceOutput grad_x(R * D, add_to), grad_h0(B * H, add_to), grad_c0(B * H, add_to);
+  const RecurrenceOutput grad_weight_ih(G * D, add_to), grad_weight_hh(G * H, add_to);
+  const RecurrenceOutput grad_bias_ih(G, add_to), grad_bias_hh(G, add_to);
 
   const auto set_common = [&](auto& a) {
     a.layout.T = s.T, a.layout.B = s.B;
@@ -216,7 +217,7 @@ float rounded_to_bfloat16(float x) {
 }
 
 /// ||a - b|| / ||b||; NaN where one of them is.
-double distance(const Values& a, const Values& b) {
+double distance(const Floats& a, const Floats& b) {
   double difference = 0, norm = 0;
   for (std::size_t i = 0; i < b.size(); ++i) {
     difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
@@ -225,7 +226,7 @@ double distance(const Values& a, const Values& b) {
   return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
 }
 
-bool same_bits(const Values& a, const Values& b) {
+bool same_bits(const Floats& a, const Floats& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](float x, float y) {
     return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y);
   });
@@ -406,7 +407,7 @@ void expect_pieces_are_optional(Precision precision) {
       const bool left_out = name == piece || (piece.ends_with('_') && name.starts_with(piece)) ||
                             (piece == "reserve" && name.starts_with("grad_"));
       if (left_out) {
-        const Values nothing(whole[i].second.size(), std::nanf(""));
+        const Floats nothing(whole[i].second.size(), std::nanf(""));
         EXPECT_TRUE(same_bits(part[i].second, nothing)) << name << " was written";
       } else {
         EXPECT_LE(distance(part[i].second, whole[i].second), 1e-3) << name;

@@ -55,7 +55,7 @@ enum class Copy {
 /// memory.
 void copy_ahead(Copy planted, const float* x, float* y);
 
-enum class Matrix {
+enum class MatrixFault {
   nothing,
   misaligned_row,   ///< of ldmatrix
   global_row,       ///< an address that is not in shared memory
@@ -65,7 +65,7 @@ enum class Matrix {
   lanes_apart,      ///< no __syncwarp after an mbarrier_wait
 };
 /// C [16][8] = A [16][16] B [16][8] in bf16, all row-major and float outside.
-void multiply_in_bf16(Matrix planted, const float* A, const float* B, float* C);
+void multiply_in_bf16(MatrixFault planted, const float* A, const float* B, float* C);
 /// C [16][8] = A [16][8] B [8][8] in tf32.
 void multiply_in_tf32(const float* A, const float* B, float* C);
 /// Registers b[i] of lane l to y[i * 32 + l], of x [8 * matrices][8] 2-byte numbers.

@@ -12,7 +12,7 @@ struct Columns {
   std::uint64_t written;
 };
 
-__global__ void multiply_bf16(Matrix fault, const float* A, const float* B, float* C) {
+__global__ void multiply_bf16(MatrixFault fault, const float* A, const float* B, float* C) {
   auto& shared = shared_storage<Columns>();
   const unsigned lane = threadIdx.x, g = lane / 4, q = lane % 4;
   for (unsigned k = q; k < 8; k += 4) {
@@ -20,11 +20,11 @@ __global__ void multiply_bf16(Matrix fault, const float* A, const float* B, floa
   }
   const SharedAddress written = shared_address(&shared.written);
   if (lane == 0) mbarrier_init(written, 32);
-  if (fault != Matrix::no_sync) {
+  if (fault != MatrixFault::no_sync) {
     __syncwarp();
     mbarrier_arm(written, 0);
     mbarrier_wait(written, 0);
-    if (fault != Matrix::lanes_apart) __syncwarp();
+    if (fault != MatrixFault::lanes_apart) __syncwarp();
   }
   unsigned a[4], b[2];
   for (unsigned i = 0; i < 4; ++i) {
@@ -32,14 +32,14 @@ __global__ void multiply_bf16(Matrix fault, const float* A, const float* B, floa
     a[i] = pack_bf16(two[0], two[1]);
   }
   SharedAddress row = shared_address(&shared.b[lane % 8][lane / 8 % 2 * 4]);
-  if (fault == Matrix::misaligned_row && lane == 3) row += 4;
-  if (fault == Matrix::global_row && lane == 3) {
+  if (fault == MatrixFault::misaligned_row && lane == 3) row += 4;
+  if (fault == MatrixFault::global_row && lane == 3) {
     row = static_cast<SharedAddress>(reinterpret_cast<std::uintptr_t>(A));
   }
   ldmatrix_x2(b, row);
   float c[4] = {};
-  if (fault == Matrix::missing_lane && lane == 17) return;
-  if (fault == Matrix::other_operation && lane == 17) {
+  if (fault == MatrixFault::missing_lane && lane == 17) return;
+  if (fault == MatrixFault::other_operation && lane == 17) {
     mma_tf32(c, a, b[0], b[1]);
   } else {
     mma_bf16(c, a, b[0], b[1]);
@@ -88,7 +88,7 @@ __global__ void write_rank(unsigned* y) {
 
 }  // namespace
 
-void multiply_in_bf16(Matrix planted, const float* A, const float* B, float* C) {
+void multiply_in_bf16(MatrixFault planted, const float* A, const float* B, float* C) {
   launch(multiply_bf16, {1, 32, sizeof(Columns)}, Stream(), planted, A, B, C);
 }
 void multiply_in_tf32(const float* A, const float* B, float* C) {
