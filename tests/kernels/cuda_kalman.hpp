@@ -138,7 +138,7 @@ class Calls {
   }
   void smooth(bool shared = false, std::int64_t chunk = 1 << 20) {
     KalmanSmootherArgs<Real> args;
-    args.chunk = shared ? 0 : chunk;
+    args.chunk = shared ? 0 : reverse_chunk(chunk);
     args.model = model_, args.data = data_, args.filtered = filtered();
     args.shared_covariance = shared;
     const std::size_t covariances = shared ? size(p_.shape.T) : rows_;
@@ -151,7 +151,7 @@ class Calls {
   void differentiate(bool moments, bool shared, bool by_step, bool accumulate = false,
                      std::int64_t chunk = 1 << 20) {
     KalmanBackwardArgs<Real> args;
-    args.chunk = chunk;
+    args.chunk = reverse_chunk(chunk);
     args.model = model_, args.data = data_, args.filtered = filtered();
     args.accumulate = accumulate;
     if (moments) {
@@ -166,7 +166,7 @@ class Calls {
   void differentiate_smoothed(bool means, bool covariances, bool shared, bool by_step,
                               std::int64_t chunk = 1 << 20) {
     KalmanBackwardArgs<Real> args;
-    args.chunk = chunk;
+    args.chunk = reverse_chunk(chunk);
     args.model = model_, args.data = data_, args.filtered = filtered();
     args.grad_log_likelihood = {memory_.template bring<Real>(std::vector<double>(1)), 0};
     if (means) {
@@ -297,6 +297,10 @@ class Calls {
       args.grad.D = gradient("grad D", m_ * U, by_step);
     }
     args.grad.y = out("grad y", rows_, m_, start);
+  }
+  /// Chunks backward are held against one step after the other.
+  std::int64_t reverse_chunk(std::int64_t chunk) const {
+    return how_ == How::cpu ? p_.shape.T : chunk;
   }
   KalmanFiltered<Real> filtered() const {
     KalmanFiltered<Real> filtered;
