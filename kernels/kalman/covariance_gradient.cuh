@@ -107,9 +107,8 @@ class CovarianceGradient {
     for_each_entry<Real, N>(X + lanes_.lane() * S, [&](int j, Real entry) { own[j] += entry; });
     lanes_.sync();
   }
-  /// A matrix of step t in the workspace.
+  /// A matrix of step t in the workspace. Nobody reads M any more.
   __device__ __forceinline__ void bring_kept(const Real* kept, std::int64_t t, Real* M) const {
-    lanes_.sync();  // nobody reads what stood there
     bring(lanes_, a_.model.n, kept + t * a_.model.n * a_.model.n, M);
   }
   __device__ __forceinline__ const Real* covariances() const {

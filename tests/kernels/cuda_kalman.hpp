@@ -147,6 +147,8 @@ class Calls {
     args.lag_one = out("lag one", covariances, n_ * n_);
     call(args);
   }
+  /// Of all gradients the one of this name is asked for.
+  void only(std::string gradient) { only_ = std::move(gradient); }
   /// `shared`: gradients of arrays that sequences share, or one for each; `by_step`: as for time.
   void differentiate(bool moments, bool shared, bool by_step, bool accumulate = false,
                      std::int64_t chunk = 1 << 20) {
@@ -274,7 +276,9 @@ class Calls {
   template <class Args>
   void set_gradient(Args& args, bool shared, bool by_step) {
     const double start = args.accumulate ? 0.5 : kPoison;
+    const auto wanted = [&](const char* name) { return only_.empty() || only_ == name; };
     const auto gradient = [&](const char* name, std::size_t entries, bool step) {
+      if (!wanted(name)) return StepArray<Real>();
       const bool both = step && !shared;
       const std::size_t count =
           both ? rows_ : (step ? size(p_.shape.T) : 1) * (shared ? 1 : size(p_.shape.B));
@@ -296,7 +300,7 @@ class Calls {
       args.grad.B = gradient("grad B", n_ * U, by_step);
       args.grad.D = gradient("grad D", m_ * U, by_step);
     }
-    args.grad.y = out("grad y", rows_, m_, start);
+    if (wanted("grad y")) args.grad.y = out("grad y", rows_, m_, start);
   }
   /// Chunks backward are held against one step after the other.
   std::int64_t reverse_chunk(std::int64_t chunk) const {
@@ -364,6 +368,7 @@ class Calls {
   std::vector<std::int32_t*> statuses_;
   Rows<Real> mean_, covariance_, simulated_z_;
   bool shared_ = false;
+  std::string only_;
   std::mt19937 random_{3};
 };
 

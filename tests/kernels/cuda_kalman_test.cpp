@@ -170,6 +170,24 @@ TEST(CudaKalmanGradient, IsAddedToWhatStandsThere) {
   }
 }
 
+TEST(CudaKalmanGradient, OfEachArrayAlone) {
+  const KalmanProblem p({7, 9, 2, 2, 1, false, true, true, true, false, 0});
+  for (const char* name : {"grad A", "grad Q", "grad b", "grad C", "grad R", "grad d", "grad m0",
+                           "grad P0", "grad B", "grad D", "grad y"}) {
+    SCOPED_TRACE(name);
+    expect_parity(
+        p,
+        [&](auto& calls) {
+          calls.only(name);
+          calls.filter(KalmanForm::joseph);
+          calls.differentiate(true, true, false);
+          calls.differentiate_smoothed(true, true, true, false);
+          calls.differentiate_draws(2, true, false);
+        },
+        false);
+  }
+}
+
 TEST(CudaKalmanShared, CovariancesAreThoseOfOneSequence) {
   KalmanProblem p({6, 5, 4, 2, 1, false, false, false, false, false, 0});
   const auto work = [](auto& calls) {
