@@ -9,7 +9,8 @@ Every program speaks the protocol of bench/peers/README.md. First all losses at 
 parameters and noise must agree to 1e-5 (norms of gradients or moments to 1e-4), relative to the
 first peer's.
 Then, `--rounds` times, each program in turn does one untimed step (the others have emptied the
-caches) and one timed step. At the end this library's program is asked what a new batch shape costs
+caches) and one timed step; a peer whose best of two rounds is over three times the fastest peer's
+rests from then on. At the end this library's program is asked what a new batch shape costs
 it. --peak names a program that measures, before all that, what this machine can do at most; its line
 is stored beside the times. Exit status 1: they disagree or a program failed; 2: bad usage."""
 
@@ -25,6 +26,7 @@ import threading
 import time
 
 LOSS_BOUND, NORM_BOUND = 1e-5, 1e-4
+TRIES, HOPELESS = 2, 3  # after as many rounds a peer that takes so many times the fastest's rests
 ANSWER_SECONDS = 600  # JAX compiles before it answers
 
 
@@ -99,6 +101,13 @@ def check_agreement(programs):
                                  f"{reference[key]!r}: differs by more than {bound}, relative")
 
 
+def hopeless(program, programs):
+    """A peer that will not be the fastest one: its further rounds would only take time."""
+    if program.role == "ours" or len(program.seconds) < TRIES:
+        return False
+    return min(program.seconds) > HOPELESS * min(min(p.seconds) for p in programs if p.role == "peer")
+
+
 def peak(command):
     """The line of a program that measures this machine."""
     try:
@@ -153,7 +162,8 @@ def main():
             programs.append(Program(role, command))
         check_agreement(programs)
         for _ in range(chosen.rounds):
-            for program in programs:
+            taking_part = [program for program in programs if not hopeless(program, programs)]
+            for program in taking_part:
                 program.ask("run")
                 program.seconds.append(program.ask("run")["seconds"])
                 time.sleep(0.02)  # its threads stop spinning before the next one's turn

@@ -7,17 +7,12 @@
 // their own: a call each, dealt to the threads of a pool, each with its own workspace, and a
 // sequence's rows lie together.
 //
-// The models are constant, so that their covariances settle: most of these FLOP are not done.
-//
-// The floor is arithmetic. FLOP of a step by the textbook, halves of symmetric matrices once:
-// filter 3 n^3 + 3 n^2 m + 3 n m^2 + m^3 / 3 + 2 n^2 + 4 n m (A P A^T, C P C^T and its Cholesky
-// factor, the gain, the covariance, the means); smoother 22/3 n^3 more (factor of the predicted
-// covariance, gain, its product with the change and the transposed, lag one); gradient twice the
-// filter's more (each product has two in reverse).
+// The models are constant, so that their covariances settle: most of the FLOP counted are not done.
 #include <algorithm>
 #include <cmath>
 #include <map>
 
+#include "bench/kalman_flop.hpp"
 #include "bench/serve.hpp"
 #include "seqvae/core/threads.hpp"
 #include "seqvae/io/safetensors.hpp"
@@ -76,11 +71,7 @@ class KalmanWork : public Work {
   }
 
   io::Json about() const override {
-    const auto n = double(n_), m = double(m_);
-    double flop =
-        3 * n * n * n + 3 * n * n * m + 3 * n * m * m + m * m * m / 3 + 2 * n * n + 4 * n * m;
-    if (task_ == "smoother") flop += 22 * n * n * n / 3;
-    if (task_ == "gradient") flop *= 3;
+    const double flop = kalman_step_flop(task_, double(n_), double(m_));
     return {{"program", "seqvae"},
             {"variant", task_},
             {"task", task_},

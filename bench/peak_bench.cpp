@@ -1,6 +1,6 @@
-// What this machine can do at most, on --threads N threads: float32 multiply-adds that never leave
-// the registers, and a triad over arrays that no cache holds. Prints one line of JSON; rates of the
-// other programs are read against it (bench/compare.py --peak).
+// What this machine can do at most, on --threads N threads: float32 and float64 multiply-adds that
+// never leave the registers, and a triad over arrays that no cache holds. Prints one line of JSON;
+// rates of the other programs are read against it (bench/compare.py --peak).
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -22,8 +22,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace seqvae::bench::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-
 // Independent chains: latency times multiply-adds a cycle is at most 4 * 4, and all must fit the
 // registers beside two operands: 16 of them up to AVX2, else 32.
 #if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
@@ -34,12 +32,13 @@ constexpr int kChains = 16;
 
 /// FLOP of `times` multiply-adds of each chain; x <- a x + b has a fixed point, so nothing
 /// overflows.
-double multiply_adds(std::int64_t times, float start, float* sum) {
-  const D d;
-  const auto a = hn::Set(d, 0.5f), b = hn::Set(d, start);
-  hn::Vec<D> x[kChains];
+template <class Real>
+double multiply_adds(std::int64_t times, Real start, Real* sum) {
+  const hn::ScalableTag<Real> d;
+  const auto a = hn::Set(d, Real(0.5)), b = hn::Set(d, start);
+  hn::Vec<decltype(d)> x[kChains];
   HWY_UNROLL(kChains)
-  for (int i = 0; i < kChains; ++i) x[i] = hn::Set(d, start * static_cast<float>(i));
+  for (int i = 0; i < kChains; ++i) x[i] = hn::Set(d, start * static_cast<Real>(i));
   for (std::int64_t t = 0; t < times; ++t) {
     HWY_UNROLL(kChains)
     for (int i = 0; i < kChains; ++i) x[i] = hn::MulAdd(a, x[i], b);
@@ -50,9 +49,16 @@ double multiply_adds(std::int64_t times, float start, float* sum) {
   return 2.0 * kChains * static_cast<double>(hn::Lanes(d)) * static_cast<double>(times);
 }
 
+double float_multiply_adds(std::int64_t times, float start, float* sum) {
+  return multiply_adds(times, start, sum);
+}
+double double_multiply_adds(std::int64_t times, double start, double* sum) {
+  return multiply_adds(times, start, sum);
+}
+
 /// x = y + 3 z; count is a multiple of any vector's lanes.
 void triad(std::int64_t count, float* x, const float* y, const float* z) {
-  const D d;
+  const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const auto three = hn::Set(d, 3.0f);
   for (std::int64_t i = 0; i < count; i += lanes) {
@@ -67,24 +73,25 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace seqvae::bench {
-HWY_EXPORT(multiply_adds);
+HWY_EXPORT(float_multiply_adds);
+HWY_EXPORT(double_multiply_adds);
 HWY_EXPORT(triad);
 HWY_EXPORT(target);
 
 namespace {
 
 /// The best of the turns in 0.3 s: each is some milliseconds, so that one of them is undisturbed.
-double flop_per_second(ThreadPool& pool) {
+template <class Real, class MultiplyAdds>
+double flop_per_second(ThreadPool& pool, MultiplyAdds multiply_adds) {
   constexpr std::int64_t times = 1 << 20;
   std::vector<double> flop(static_cast<std::size_t>(pool.count()));
   double best = 0;
   for (double spent = 0; spent < 0.3;) {
     const double seconds = seconds_of([&] {
       pool.run(pool.count(), [&](int share) {
-        float sum;
-        const float start = 1.0f + static_cast<float>(share);
-        flop[static_cast<std::size_t>(share)] =
-            HWY_DYNAMIC_DISPATCH(multiply_adds)(times, start, &sum);
+        Real sum;
+        const Real start = 1 + static_cast<Real>(share);
+        flop[static_cast<std::size_t>(share)] = multiply_adds(times, start, &sum);
         if (!std::isfinite(sum)) std::abort();  // and sum is used
       });
     });
@@ -138,11 +145,14 @@ int main(int argc, char** argv) {
     return 2;
   }
   seqvae::ThreadPool pool(chosen ? std::atoi(argv[2]) : 0);
-  const double flop = flop_per_second(pool);  // one after the other
+  // One after the other.
+  const double flop = flop_per_second<float>(pool, HWY_DYNAMIC_DISPATCH(float_multiply_adds));
+  const double flop64 = flop_per_second<double>(pool, HWY_DYNAMIC_DISPATCH(double_multiply_adds));
   const double bytes = bytes_per_second(pool);
   std::cout << seqvae::io::Json{{"threads", pool.count()},
                                 {"instructions", HWY_DYNAMIC_DISPATCH(target)()},
                                 {"flop_per_second", std::round(flop)},
+                                {"float64_flop_per_second", std::round(flop64)},
                                 {"bytes_per_second", std::round(bytes)}}
                    .dump()
             << std::endl;

@@ -20,7 +20,9 @@ versions and every time are in the JSON files.
 rate: what a step costs at least (its products, or for `sampling` the bytes that must move) over the
 least time; peak: its share of what bench_peak reached on as many threads just before (multiply-adds
 in registers; a triad, its fetched lines not counted, as they are not in the rate). `gru` and `lstm`
-are named with T, B, D, H; `kalman` (float64, whose peak is not measured) with n, m, T, B.
+are named with T, B, D, H; `kalman` (float64) with n, m, T, B, and `own` where each sequence has a model of
+its own. A peer that rested after two rounds was over three times slower than the fastest; `1 of 2` is a peer
+on one core beside this library on two.
 
 Machine: {machine}.
 
@@ -35,8 +37,8 @@ def milliseconds(program):
 
 def name(report):
     """gru_129_20_88_600 -> gru 129,20,88,600"""
-    family, *sizes = re.split(r"_(?=\d)", report["name"])
-    return f"{family} {','.join(sizes)}".strip()
+    family, *sizes = re.split(r"_(?=\d)", report["name"].removesuffix("_own"))
+    return f"{family} {','.join(sizes)}{' own' if report['name'].endswith('_own') else ''}".strip()
 
 
 def ours(report):
@@ -49,16 +51,26 @@ def rate(report):
     for cost, unit in (("flop", "GFLOP/s"), ("bytes", "GB/s")):
         if cost in about:
             reached = about[cost] / (1e-3 * ours(report)["min_ms"])
-            most = peak.get(f"{cost}_per_second")
+            kind = "float64_" if cost == "flop" and about.get("dtype") == "float64" else ""
+            most = peak.get(f"{kind}{cost}_per_second")
             return f"{1e-9 * reached:.1f} {unit}", f"{100 * reached / most:.0f} %" if most else "-"
     return "-", "-"
 
 
+def peer_cell(peer, threads):
+    """dynamax on 1 of 2 12.3 (12.5)"""
+    about = peer["about"]
+    words = [about["program"], about.get("variant", ""), milliseconds(peer)]
+    if about["threads"] != threads:
+        words.insert(2, f"{about['threads']} of {threads}")
+    return " ".join(filter(None, words))
+
+
 def row(report):
+    threads = (ours(report) or report["programs"][0])["about"]["threads"]
     peers = sorted((p for p in report["programs"] if p["role"] == "peer"), key=lambda p: p["min_ms"])
-    named = "<br>".join(f"{p['about']['program']} {p['about'].get('variant', '')} {milliseconds(p)}"
-                        for p in peers)
-    cells = (name(report), peers[0]["about"]["threads"],
+    named = "<br>".join(peer_cell(p, threads) for p in peers)
+    cells = (name(report), threads,
              milliseconds(ours(report)) if ours(report) else "-", named,
              "-" if report["ratio"] is None else f"{report['ratio']:.2f}", *rate(report),
              report["commit"])
@@ -94,12 +106,50 @@ def new_shape(reports):
     return NEW_SHAPE + "".join(rows) if rows else ""
 
 
+KALMAN_COST = """
+## What a step of the Kalman contracts costs
+One sequence, one thread, float64, microseconds a step: the least of five turns (`scripts/bench kalman_cost`,
+bench/kalman_cost_bench.cpp; every time is in kalman_cost.json). Smoother and gradient with the filter before
+them. `varying`: A is an array of every step, so that no covariance settles. GFLOP/s by the arithmetic of such
+a step. chunks: what 100 steps at a time cost beside one step after the other.
+
+| task | n, m | T | constant | varying | GFLOP/s, varying | chunks, constant | chunks, varying |
+|---|---|---:|---:|---:|---:|---:|---:|
+"""
+
+
+def kalman_cost(file):
+    """A row of each task, size and length."""
+    if not file.exists():
+        return ""
+    found = {}
+    for run in json.loads(file.read_text())["benchmarks"]:
+        if run["run_type"] == "iteration":
+            task = run["name"].split("/")[1]
+            n, m, T, varying, chunk = map(int, re.findall(r":(\d+)", run["name"])[:5])
+            case = (task, n, m, T), varying, chunk < T
+            if case not in found or run["us_a_step"] < found[case]["us_a_step"]:
+                found[case] = run
+
+    def times(shape, varying):
+        in_turn, chunks = (found.get((shape, varying, c)) for c in (False, True))
+        return f"{chunks['us_a_step'] / in_turn['us_a_step']:.2f}" if chunks else "-"
+    rows = []
+    for shape in dict.fromkeys(case[0] for case in found):
+        task, n, m, T = shape
+        constant, varying = (found[shape, v, False] for v in (0, 1))
+        rows.append(f"| {task} | {n}, {m} | {T} | {constant['us_a_step']:.3f} | "
+                    f"{varying['us_a_step']:.3f} | {1e-9 * varying['flop_a_second']:.2f} | "
+                    f"{times(shape, 0)} | {times(shape, 1)} |\n")
+    return KALMAN_COST + "".join(rows)
+
+
 def place(report):
     """Families in their order, then sizes, then threads."""
     family, *_ = name(report).split()
     known = FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
     sizes = [int(size) for size in re.findall(r"_(\d+)", report["name"])]
-    return known, family, sizes, report["programs"][0]["about"]["threads"]
+    return known, report["name"].endswith("_own"), family, sizes, report["programs"][0]["about"]["threads"]
 
 
 def main():
@@ -112,7 +162,8 @@ def main():
     rounds = sorted({str(report["rounds"]) for report in reports})
     (folder / "README.md").write_text(
         HEAD.format(machine="; ".join(machines), rounds=" or ".join(rounds))
-        + "".join(map(row, reports)) + new_shape(reports) + (RESULTS / "jsb.md").read_text())
+        + "".join(map(row, reports)) + new_shape(reports) + kalman_cost(folder / "kalman_cost.json")
+        + (RESULTS / "jsb.md").read_text())
 
 
 if __name__ == "__main__":
