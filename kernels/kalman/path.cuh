@@ -46,7 +46,7 @@ class NoiseFactor {
       : lanes_(lanes), k_(static_cast<int>(k)), at_(memory) {}
 
   /// False, for every lane, where the covariance S, or its diagonal, is not positive semidefinite.
-  /// Nothing to do where it is that of the call before.
+  /// Nothing to do where it is that of the call before. The factor is everybody's after sync().
   __device__ __forceinline__ bool follow(const Real* S, bool diagonal) {
     if (S == source_) return sound_;
     source_ = S;
@@ -63,10 +63,8 @@ class NoiseFactor {
     lanes_.sync();
     sound_ =
         diagonal ? !lanes_.any(!sound) : factorize_semidefinite(lanes_, k_, at_.row, at_.L, at_.h);
-    lanes_.sync();
 #pragma unroll 1
     for (int i = lanes_.lane(); sound_ && i < k_; i += N) at_.h[i] = root(at_.h[i]);
-    lanes_.sync();
     return sound_;
   }
   __device__ __forceinline__ const Real* source() const { return source_; }  ///< what it followed
