@@ -88,7 +88,7 @@ TEST(CudaDenseWeightGradient, WantsItsWorkspace) {
 }
 
 /// Gradients of many sizes in one call: of no rows, one, a slice and a row, several slices; biases
-/// alone, and none; two in bfloat16; more than a launch holds.
+/// alone, and none; three in bfloat16, one of them last; more than a launch holds.
 class CudaWeightGradients : public testing::TestWithParam<bool> {
  protected:
   struct Call {
@@ -112,6 +112,7 @@ class CudaWeightGradients : public testing::TestWithParam<bool> {
                           {33, 16, 24, true, Precision::bfloat16},
                           {33, 16, 24, false, Precision::bfloat16}};
     for (std::int64_t i = 0; i < 30; ++i) all.push_back({5 + i, 3 + i, 1 + i % 7, i % 3 > 0});
+    all.push_back({20, 8, 8, true, Precision::bfloat16});
     return all;
   }
 };
