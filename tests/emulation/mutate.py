@@ -145,6 +145,8 @@ UNNOTICEABLE = [
     ("a bound moved in", "how a chain is divided changes no result", ["cycles < least"]),
     ("a sign changed", "how a chain is divided changes no result", ["(a.rows + group - 1) / group"]),
     ("a sum made a difference", "how a chain is divided changes no result", ["(N + 3) / 4 >= ctas"]),
+    ("a bound moved in", "how many gradients go in one launch changes no result",
+     ["gradients.count < Gradients::kMost"]),
     ("a bound moved out", "no sequence has a step there, so that nothing is done",
      ["for (int j = 0; j < a.layout.T; ++j) {\n    dense(product, stream);"]),
 ]
