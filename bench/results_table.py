@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Writes README.md of a folder of results: the tables of the reports of bench/compare.py in it.
 
-    bench/results_table.py [FOLDER]     bench/results where none is named"""
+    bench/results_table.py [FOLDER]     bench/results where none is named
+    bench/results_table.py --keep-costs REPORT FILE
+                                        of bench_kalman_cost's report: machine, and each turn's cost"""
 
 import json
 import pathlib
@@ -9,6 +11,7 @@ import re
 import sys
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+TASKS = "filter", "smoother", "gradient"
 FAMILIES = ("dmm_step", "vrnn_step", "gru", "lstm", "sampling", "kalman_filter", "kalman_smoother",
             "kalman_gradient")
 HEAD = """# Measured against the peers
@@ -118,24 +121,34 @@ a step. chunks: what 100 steps at a time cost beside one step after the other.
 """
 
 
+def keep_costs(report, file):
+    """A line for each turn."""
+    found = json.loads(report.read_text())
+    turns = [{key: run[key] for key in ("name", "us_a_step", "flop_a_second")}
+             for run in found["benchmarks"] if run["run_type"] == "iteration"]
+    context = {key: found["context"][key] for key in ("date", "num_cpus", "mhz_per_cpu", "caches")}
+    lines = ",\n".join(json.dumps(turn) for turn in sorted(turns, key=lambda turn: turn["name"]))
+    file.write_text(f'{{"context": {json.dumps(context)},\n"turns": [\n{lines}]}}\n')
+
+
 def kalman_cost(file):
     """A row of each task, size and length."""
     if not file.exists():
         return ""
     found = {}
-    for run in json.loads(file.read_text())["benchmarks"]:
-        if run["run_type"] == "iteration":
-            task = run["name"].split("/")[1]
-            n, m, T, varying, chunk = map(int, re.findall(r":(\d+)", run["name"])[:5])
-            case = (task, n, m, T), varying, chunk < T
-            if case not in found or run["us_a_step"] < found[case]["us_a_step"]:
-                found[case] = run
+    for turn in json.loads(file.read_text())["turns"]:
+        task = turn["name"].split("/")[1]
+        n, m, T, varying, chunk = map(int, re.findall(r":(\d+)", turn["name"])[:5])
+        case = (task, n, m, T), varying, chunk < T
+        if case not in found or turn["us_a_step"] < found[case]["us_a_step"]:
+            found[case] = turn
 
     def times(shape, varying):
         in_turn, chunks = (found.get((shape, varying, c)) for c in (False, True))
         return f"{chunks['us_a_step'] / in_turn['us_a_step']:.2f}" if chunks else "-"
     rows = []
-    for shape in dict.fromkeys(case[0] for case in found):
+    for shape in sorted(dict.fromkeys(case[0] for case in found),
+                        key=lambda shape: (TASKS.index(shape[0]), *shape[1:])):
         task, n, m, T = shape
         constant, varying = (found[shape, v, False] for v in (0, 1))
         rows.append(f"| {task} | {n}, {m} | {T} | {constant['us_a_step']:.3f} | "
@@ -153,6 +166,8 @@ def place(report):
 
 
 def main():
+    if sys.argv[1:2] == ["--keep-costs"]:
+        return keep_costs(*map(pathlib.Path, sys.argv[2:]))
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
     reports = sorted((json.loads(path.read_text()) for path in folder.glob("*_threads*.json")),
                      key=place)

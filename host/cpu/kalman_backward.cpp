@@ -233,7 +233,8 @@ class Backward {
         a_.grad_smoothed_mean || a_.grad_smoothed_covariance) {
       return layout.T;
     }
-    return a_.chunk > 0 ? a_.chunk : kalman_chunk(layout.T, layout.B, threads_.count());
+    return a_.chunk > 0 ? a_.chunk
+                        : cpu::kalman::default_chunk(a_.model, a_.data, threads_.count());
   }
 
   /// Calls visit(array, entries) for each array that several units add to: parts to what all

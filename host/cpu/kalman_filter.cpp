@@ -72,7 +72,8 @@ class Filter {
             [&a, most = parts_.size](Arena& from) { return FilterScratch<Real>(a, most, from); },
             arena) {
     const std::int64_t n = a.model.n, T = a.data.layout.T, B = a.data.layout.B;
-    chunk_ = a.chunk > 0 ? a.chunk : a.shared_covariance ? T : kalman_chunk(T, B, threads_.count());
+    const std::int64_t chosen = cpu::kalman::default_chunk(a.model, a.data, threads_.count());
+    chunk_ = a.chunk > 0 ? a.chunk : a.shared_covariance ? T : chosen;
     chunks_ = chunk_ >= T ? 1 : (T + chunk_ - 1) / chunk_;
     if (chunks_ > 1) {
       summaries_ = arena.take<Real>(B * chunks_ * cpu::kalman::ChunkSummary<Real>::size(n));
@@ -219,7 +220,8 @@ class Filter {
 
 }  // namespace
 
-std::int64_t kalman_chunk(std::int64_t T, std::int64_t B, int threads) {
+std::int64_t kalman_chunk(std::int64_t T, std::int64_t B, int threads, bool constant) {
+  if (constant) return std::max<std::int64_t>(T, 1);
   // Three times the work pays where a sequence may have more than three threads.
   const std::int64_t each = B > 0 ? threads / B : 0;
   return each > 3 ? std::max<std::int64_t>((T + each - 1) / each, 64)

@@ -109,10 +109,9 @@ class GroupFilter {
   /// but y comes in, and no more than these moments are asked for.
   bool may_run() const {
     const KalmanModel<Real>& m = a_.model;
-    return !a_.data.mask && map_.inputs() == 0 && !m.observation_offset && (!m.D || m.U == 0) &&
-           !a_.predicted_mean && !a_.predicted_covariance && !a_.innovation &&
-           !a_.shared_covariance && map_.columns() <= 64 && m.A.step == 0 && m.Q.step == 0 &&
-           m.C.step == 0 && m.R.step == 0;
+    return is_constant(m, a_.data) && map_.inputs() == 0 && !m.observation_offset &&
+           (!m.D || m.U == 0) && !a_.predicted_mean && !a_.predicted_covariance && !a_.innovation &&
+           !a_.shared_covariance && map_.columns() <= 64;
   }
   /// From step t to the end of the group's only sequence. \return the end, or the bad step
   std::int64_t run_map(std::int64_t t) {

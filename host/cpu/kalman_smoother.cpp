@@ -256,7 +256,7 @@ class Smoother {
     const RowLayout& layout = a.data.layout;
     if ((together && layout.B > 1) || a.model.diffuse != nullptr) return layout.T;
     if (a.chunk > 0) return a.chunk;
-    return kalman_chunk(layout.T, layout.B, a.pool != nullptr ? a.pool->count() : 1);
+    return cpu::kalman::default_chunk(a.model, a.data, a.pool != nullptr ? a.pool->count() : 1);
   }
   void run_chunks() const {
     using Scratch = SmootherScratch<Real>;

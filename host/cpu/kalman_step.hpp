@@ -45,6 +45,18 @@ bool covariances_are_shared(const KalmanModel<Real>& m, const KalmanData<Real>& 
          m.C.sequence == 0 && m.R.sequence == 0 && m.P0.sequence == 0;
 }
 
+/// Whether every step is like the one before: covariances settle then (kalman_settled.hpp).
+template <class Real>
+bool is_constant(const KalmanModel<Real>& m, const KalmanData<Real>& data) {
+  return !data.mask && m.A.step == 0 && m.Q.step == 0 && m.C.step == 0 && m.R.step == 0;
+}
+
+/// Steps of a chunk where the caller leaves the choice.
+template <class Real>
+std::int64_t default_chunk(const KalmanModel<Real>& m, const KalmanData<Real>& data, int threads) {
+  return kalman_chunk(data.layout.T, data.layout.B, threads, is_constant(m, data));
+}
+
 /// The row of a covariance.
 inline std::int64_t covariance_row(const RowLayout& layout, bool shared, std::int64_t t,
                                    std::int64_t b) {

@@ -118,12 +118,13 @@ TEST(KalmanChunks, NameTheStepThatBroke) {
 }
 
 TEST(KalmanChunks, AreChosenWhereThreadsWouldHaveNothingToDo) {
-  EXPECT_EQ(kalman_chunk(1000, 1, 1), 1000);
-  EXPECT_EQ(kalman_chunk(1000, 1, 3), 1000);
-  EXPECT_EQ(kalman_chunk(1000, 8, 16), 1000);
-  EXPECT_EQ(kalman_chunk(100000, 2, 64), 3125);
-  EXPECT_EQ(kalman_chunk(100, 1, 64), 64);
-  EXPECT_EQ(kalman_chunk(0, 0, 64), 1);
+  EXPECT_EQ(kalman_chunk(1000, 1, 1, false), 1000);
+  EXPECT_EQ(kalman_chunk(1000, 1, 3, false), 1000);
+  EXPECT_EQ(kalman_chunk(1000, 8, 16, false), 1000);
+  EXPECT_EQ(kalman_chunk(100000, 2, 64, false), 3125);
+  EXPECT_EQ(kalman_chunk(100, 1, 64, false), 64);
+  EXPECT_EQ(kalman_chunk(0, 0, 64, false), 1);
+  EXPECT_EQ(kalman_chunk(100000, 2, 64, true), 100000);
   KalmanProblem p({5, 1, 2, 1, 0, false, false, false, false, false, 0});
   EXPECT_THAT([&] { Filtered(p, KalmanForm::joseph, -1); },
               testing::ThrowsMessage<InvalidArgument>("kalman_filter: chunk = -1, must be >= 0"));
