@@ -24,8 +24,8 @@ rate: what a step costs at least (its products, or for `sampling` the bytes that
 least time; peak: its share of what bench_peak reached on as many threads just before (multiply-adds
 in registers; a triad, its fetched lines not counted, as they are not in the rate). `gru` and `lstm`
 are named with T, B, D, H; `kalman` (float64) with n, m, T, B, and `own` where each sequence has a model of
-its own. A peer that rested after two rounds was over three times slower than the fastest; `1 of 2` is a peer
-on one core beside this library on two.
+its own. A peer that rested after two rounds was over three times slower than the fastest; `on 1 of 2` is a peer
+on one core beside this library on two, `on 2 of 1` the reverse.
 
 Machine: {machine}.
 
@@ -35,7 +35,8 @@ Machine: {machine}.
 
 
 def milliseconds(program):
-    return f"{program['min_ms']:.1f} ({program['median_ms']:.1f})"
+    return "{} ({})".format(*(f"{program[key]:.{1 if program[key] >= 10 else 2}f}"
+                              for key in ("min_ms", "median_ms")))
 
 
 def name(report):
@@ -63,10 +64,12 @@ def rate(report):
 def peer_cell(peer, threads):
     """dynamax on 1 of 2 12.3 (12.5)"""
     about = peer["about"]
-    words = [about["program"], about.get("variant", ""), milliseconds(peer)]
+    words = [about["program"]]
+    if about.get("variant", about["program"]) != about["program"]:
+        words.append(about["variant"])
     if about["threads"] != threads:
-        words.insert(2, f"{about['threads']} of {threads}")
-    return " ".join(filter(None, words))
+        words.append(f"on {about['threads']} of {threads}")
+    return " ".join([*words, milliseconds(peer)])
 
 
 def row(report):
