@@ -47,20 +47,14 @@ class System {
     call(filter_, cpu::kalman_filter<double>);
   }
   void smoother(std::int64_t chunk) {
-    filter(chunk);
-    KalmanSmootherArgs<double> args;
-    args.model = filter_.model, args.data = filter_.data, args.chunk = chunk;
-    args.filtered.mean = filter_.mean, args.filtered.covariance = filter_.covariance;
+    auto args = after_filter<KalmanSmootherArgs<double>>(chunk);
     if (smoothed_.empty())
       smoothed_ = {make(steps(), n_), make(steps(), n_ * n_), make(steps(), n_ * n_)};
     args.mean = smoothed_[0], args.covariance = smoothed_[1], args.lag_one = smoothed_[2];
     call(args, cpu::kalman_smoother<double>);
   }
   void gradient(std::int64_t chunk) {
-    filter(chunk);
-    KalmanBackwardArgs<double> args;
-    args.model = filter_.model, args.data = filter_.data, args.chunk = chunk;
-    args.filtered.mean = filter_.mean, args.filtered.covariance = filter_.covariance;
+    auto args = after_filter<KalmanBackwardArgs<double>>(chunk);
     if (gradients_.empty()) {
       for (const std::int64_t entries : {n_ * n_, n_ * n_, m_ * n_, m_ * m_}) {
         gradients_.push_back(make(1, entries));
@@ -73,6 +67,14 @@ class System {
   bool failed() const { return status_ != 0; }
 
  private:
+  template <class Args>
+  Args after_filter(std::int64_t chunk) {
+    filter(chunk);
+    Args args;
+    args.model = filter_.model, args.data = filter_.data, args.chunk = chunk;
+    args.filtered.mean = filter_.mean, args.filtered.covariance = filter_.covariance;
+    return args;
+  }
   static std::size_t count(std::int64_t n) { return static_cast<std::size_t>(n); }
   static Values diagonal(std::int64_t n, double value) {
     Values M(count(n * n));
