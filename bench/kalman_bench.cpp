@@ -12,7 +12,7 @@
 #include <cmath>
 #include <map>
 
-#include "bench/kalman_flop.hpp"
+#include "bench/kalman_call.hpp"
 #include "bench/serve.hpp"
 #include "seqvae/core/threads.hpp"
 #include "seqvae/io/safetensors.hpp"
@@ -22,15 +22,6 @@ namespace seqvae::bench {
 namespace {
 
 using Values = std::vector<double>;
-
-/// A contract's call with a workspace that grows to what it asks for.
-template <class Args>
-void call(Args& args, Values& workspace, void (*contract)(const Args&)) {
-  args.workspace_bytes = kalman_workspace_bytes(args);
-  workspace.resize(std::max(workspace.size(), args.workspace_bytes / sizeof(double) + 2));
-  args.workspace = workspace.data();  // 16-byte aligned, as new gives it
-  contract(args);
-}
 
 class KalmanWork : public Work {
  public:

@@ -7,15 +7,13 @@
 // before them, as they are called. `chunk` T: one step after the other.
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <cmath>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "bench/kalman_flop.hpp"
-#include "seqvae/kernels/kalman.hpp"
+#include "bench/kalman_call.hpp"
 
 namespace seqvae::bench {
 namespace {
@@ -44,14 +42,15 @@ class System {
 
   void filter(std::int64_t chunk) {
     filter_.chunk = chunk;
-    call(filter_, cpu::kalman_filter<double>);
+    call(filter_, workspace_, cpu::kalman_filter<double>);
   }
   void smoother(std::int64_t chunk) {
     auto args = after_filter<KalmanSmootherArgs<double>>(chunk);
-    if (smoothed_.empty())
-      smoothed_ = {make(steps(), n_), make(steps(), n_ * n_), make(steps(), n_ * n_)};
+    for (const std::int64_t entries : {n_, n_ * n_, n_ * n_}) {
+      if (smoothed_.size() < 3) smoothed_.push_back(make(steps(), entries));
+    }
     args.mean = smoothed_[0], args.covariance = smoothed_[1], args.lag_one = smoothed_[2];
-    call(args, cpu::kalman_smoother<double>);
+    call(args, workspace_, cpu::kalman_smoother<double>);
   }
   void gradient(std::int64_t chunk) {
     auto args = after_filter<KalmanBackwardArgs<double>>(chunk);
@@ -62,7 +61,7 @@ class System {
     }
     args.grad.A = {gradients_[0].data}, args.grad.Q = {gradients_[1].data};
     args.grad.C = {gradients_[2].data}, args.grad.R = {gradients_[3].data};
-    call(args, cpu::kalman_backward<double>);
+    call(args, workspace_, cpu::kalman_backward<double>);
   }
   bool failed() const { return status_ != 0; }
 
@@ -91,13 +90,6 @@ class System {
   Rows<double> make(std::int64_t rows, std::int64_t width) {
     arrays_.emplace_back(count(rows * width));
     return {arrays_.back().data(), width};
-  }
-  template <class Args>
-  void call(Args& args, void (*contract)(const Args&)) {
-    args.workspace_bytes = kalman_workspace_bytes(args);
-    workspace_.resize(std::max(workspace_.size(), args.workspace_bytes / sizeof(double) + 2));
-    args.workspace = workspace_.data();
-    contract(args);
   }
 
   std::int64_t n_, m_;

@@ -22,6 +22,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace seqvae::bench::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+
 // Independent chains: latency times multiply-adds a cycle is at most 4 * 4, and all must fit the
 // registers beside two operands: 16 of them up to AVX2, else 32.
 #if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3
