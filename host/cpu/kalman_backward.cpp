@@ -46,7 +46,7 @@ template <class Real>
 void follow_N(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
               BackwardScratch<Real>& s) {
   const std::int64_t n = a.model.n;
-  s.settled.before_step(s.N);
+  s.reverse.before_step(s.N);
   for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
     const auto u = s.replay.update(i);
     cpu::kalman::step_back_N(n, s.replay.c(i), u, s.N, s.q);
@@ -54,7 +54,7 @@ void follow_N(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b,
   const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, b);
   cpu::transposed_congruence(n, A, s.N, s.product, s.replay.scratch());
   std::copy_n(s.product, n * n, s.N);
-  s.settled.after_step(t, b, s.N, s.replay);
+  s.reverse.after_step(t, s.N, s.replay);
 }
 
 /// Whether all rows of a sequence have the same gradient of their log-likelihood, and which.
@@ -105,7 +105,7 @@ void backward_steps(const KalmanBackwardArgs<Real>& a, std::int64_t b, std::int6
       likelihood_alone && g.A.step == 0 && g.Q.step == 0 && g.C.step == 0 && g.R.step == 0;
   if (s.smoothed.given()) s.smoothed.run(b, length, s.replay);
   s.replay.forget();
-  s.settled.start();
+  s.reverse.start(b, 1);
   bool follows_N = false;  // since step t + 1 or later each step's gains are those of the one after
   for (std::int64_t t = end - 1; t >= begin; --t) {
     const Real kappa = weight_of(a, t, b);
@@ -114,11 +114,11 @@ void backward_steps(const KalmanBackwardArgs<Real>& a, std::int64_t b, std::int6
       return backward_diffuse(a, t, b, kappa, s);
     }
     const bool same = may_settle && s.replay.same_at(t, b);
-    if (same && follows_N && s.settled.settled() && s.settled.map(t, b, s.replay)) {
+    if (same && follows_N && s.reverse.settled() && s.reverse.map(t, s.replay)) {
       for (std::int64_t i = 0; i < n; ++i) s.r[i] = s.lambda[i] / kappa;
       t = add_settled_steps(a, t, begin, b, kappa, s) + 1;
       to_lambda(n, kappa, s);
-      follows_N = false, s.settled.start();
+      follows_N = false, s.reverse.start_settling();
       continue;
     }
     add_moments(a, t, b, s);
@@ -136,7 +136,7 @@ void backward_steps(const KalmanBackwardArgs<Real>& a, std::int64_t b, std::int6
     if (follows_N) {
       follow_N(a, t, b, s);
     } else {
-      s.settled.start();
+      s.reverse.start_settling();
     }
   }
 }

@@ -101,30 +101,30 @@ struct SettledSums {
 };
 
 /// Sequences that share their covariances: what a step gives to gradients is outer products of
-/// each, summed by one product of all, and one constant.
+/// each, summed over all, and one constant. Sequences side by side.
 template <class Real>
 struct GroupSums {
-  Real *r, *z, *kappa;               // [most][n], [most][n] smoothed means of the step, [most]
-  Real *u, *r_predicted, *z_before;  // [most][m], [most][n], [most][n]
-  Real *weighted, *product;          // [n or m][most], [n or m][n or m]
+  Real *kappa, *z, *z_before;  // [most], [n][most] smoothed means of the step and the one before
+  Real *weighted, *column;     // [n or m][most], [n or m]
 
   GroupSums(const KalmanModel<Real>& model, std::int64_t most, Arena& arena) {
-    const std::int64_t n = model.n, m = model.m, wide = std::max(n, m);
-    for (Real** p : {&r, &z, &r_predicted, &z_before}) *p = arena.take<Real>(most * n);
-    kappa = arena.take<Real>(most), u = arena.take<Real>(most * m);
-    weighted = arena.take<Real>(wide * most), product = arena.take<Real>(wide * wide);
+    const std::int64_t n = model.n, wide = std::max(n, model.m);
+    for (Real** p : {&z, &z_before}) *p = arena.take<Real>(most * n);
+    kappa = arena.take<Real>(most), column = arena.take<Real>(wide);
+    weighted = arena.take<Real>(wide * most);
   }
 
-  /// to[rows][columns] += factor sum_g kappa_g x_g y_g^T.
-  void add(std::int64_t count, Real factor, std::int64_t rows, const Real* x, std::int64_t columns,
-           const Real* y, Real* to) {
-    for (std::int64_t g = 0; g < count; ++g) {
-      for (std::int64_t i = 0; i < rows; ++i) {
-        weighted[i * count + g] = factor * kappa[g] * x[g * rows + i];
+  /// factor kappa_g x_g, of which `add` takes the outer products: x[rows][count].
+  void weigh(std::int64_t count, Real factor, std::int64_t rows, const Real* x) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t g = 0; g < count; ++g) {
+        weighted[i * count + g] = factor * kappa[g] * x[i * count + g];
       }
     }
-    multiply(rows, count, columns, weighted, y, product);
-    axpy(rows * columns, Real(1), product, to);
+  }
+  /// to[rows][columns] += sum_g factor kappa_g x_g y_g^T, y[columns][count].
+  void add(std::int64_t count, std::int64_t rows, std::int64_t columns, const Real* y, Real* to) {
+    add_inner_products(rows, columns, count, weighted, y, to);
   }
 };
 
@@ -142,7 +142,7 @@ template <class Real>
 struct BackwardScratch {
   KalmanBackwardArgs<Real> args;  // whose gradients go where those of a part go
   Replay<Real> replay;
-  SettledReverse<Real> settled;
+  GroupReverse<Real> reverse;
   SettledSums<Real> sums;
   GroupSums<Real> group;
   SmoothedGradient<Real> smoothed;
@@ -158,7 +158,7 @@ struct BackwardScratch {
   BackwardScratch(const KalmanBackwardArgs<Real>& a, std::int64_t most, Arena& arena)
       : args(a),
         replay(args.model, args.data, args.filtered, true, arena),
-        settled(args.model, args.data, args.filtered, most, arena),
+        reverse(args.model, args.data, args.filtered, true, most, arena),
         sums(args.model, arena),
         group(args.model, most, arena),
         smoothed(args, arena),

@@ -41,12 +41,11 @@ void begin_settled(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64
 template <class Real>
 void add_settled_step(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t b, Real kappa,
                       BackwardScratch<Real>& s) {
-  const RowLayout& layout = a.data.layout;
   const std::int64_t n = a.model.n, m = a.model.m;
   SettledSums<Real>& sums = s.sums;
   const auto& constants = sums.constants;
   const auto& observation = s.replay.observation();
-  const Real *seen = s.settled.u(), *r = s.settled.r_predicted();
+  const Real *seen = s.reverse.u(), *r = s.reverse.r_predicted();
   cpu::kalman::add_residual(a, t, b, -kappa, seen, observation);
   cpu::kalman::add_state_inputs(a, t, b, kappa, r);
   std::fill_n(sums.u, m, Real(0));
@@ -62,8 +61,8 @@ void add_settled_step(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::in
   }
   for (std::int64_t i = 0; i < n; ++i) sums.half[i] = r[i] / 2;
   if (a.grad.Q) cpu::add_outer(n, n, sums.half, r, constants.Q, sums.sums.Q);
-  std::copy_n(a.filtered.mean[cpu::kalman::row_of(layout, t - 1, b)], n, sums.z);
-  cpu::axpy(n, Real(1), s.settled.Pr(), sums.z);
+  std::copy_n(s.reverse.mean_before(), n, sums.z);
+  cpu::axpy(n, Real(1), s.reverse.Pr(), sums.z);
   if (a.grad.A) cpu::add_outer(n, n, r, sums.z, constants.A, sums.sums.A);
 }
 
@@ -80,7 +79,7 @@ void end_settled(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t
   add(a.grad.Q, sums.Q, n * n);
   add(a.grad.C, sums.C, m * n);
   add(a.grad.R, sums.R, a.model.diagonal_R ? m : m * m);
-  s.settled.leave();
+  s.reverse.leave();
 }
 
 /// Steps back of a sequence's log-likelihood times kappa whose covariances have settled, N with
@@ -92,51 +91,29 @@ std::int64_t add_settled_steps(const KalmanBackwardArgs<Real>& a, std::int64_t t
                                BackwardScratch<Real>& s) {
   const std::int64_t n = a.model.n;
   begin_settled(a, t, b, s);
+  std::copy_n(s.r, n, s.reverse.r());
   for (; t >= begin && s.replay.same_at(t, b); --t) {
-    s.settled.step(t, b, 1, s.r, s.replay);
+    s.reverse.step(t, s.replay);
     add_settled_step(a, t, b, kappa, s);
-    std::copy_n(s.settled.r(), n, s.r);
   }
+  std::copy_n(s.reverse.r(), n, s.r);
   end_settled(a, t + 1, b, kappa, s);
   return t;
 }
 
-/// u, r before the observation and z of the step before, of each sequence of a group at step t,
-/// from r after the observation; r goes on to the step before.
+/// Step t of a group, back, and z of the step before it.
 template <class Real>
 void step_group_back(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t first,
                      std::int64_t count, BackwardScratch<Real>& s) {
-  const RowLayout& layout = a.data.layout;
-  const std::int64_t n = a.model.n, m = a.model.m, seen = s.replay.count();
-  GroupSums<Real>& group = s.group;
-  const bool mapped = s.settled.mapped();
-  if (mapped) s.settled.step(t, first, count, group.r, s.replay);
-  for (std::int64_t g = 0; g < count; ++g) {
-    Real *r = group.r + g * n, *u = group.u + g * m, *before = group.z_before + g * n;
-    if (mapped) {
-      std::copy_n(s.settled.u(g), seen, u);
-      std::copy_n(s.settled.r_predicted(g), n, group.r_predicted + g * n);
-      std::copy_n(s.settled.r(g), n, r);
-      std::copy_n(s.settled.Pr(g), n, before);
-    } else {
-      if (g > 0) t == 0 ? s.replay.run(t, first + g) : s.replay.run_mean(t, first + g);
-      for (std::int64_t i = seen - 1; i >= 0; --i) {
-        const auto update = s.replay.update(i);
-        u[i] = update.v / update.f - cpu::dot(n, update.k, r);
-        cpu::axpy(n, u[i], s.replay.c(i), r);
-      }
-      s.replay.observation().decorrelate_transposed(1, u);
-      std::copy_n(r, n, group.r_predicted + g * n);
-      if (t == 0) continue;
-      const Real* A = cpu::kalman::at(a.model.A, layout, t, first);
-      cpu::transposed_multiply_vector(n, n, A, group.r_predicted + g * n, r);
-      cpu::multiply_vector(n, n, s.replay.covariance_of(t - 1, first), r, before);
-    }
-    cpu::axpy(n, Real(1), a.filtered.mean[cpu::kalman::row_of(layout, t - 1, first + g)], before);
-  }
+  const std::int64_t size = a.model.n * count;
+  s.reverse.step(t, s.replay);
+  if (t == 0) return;
+  if (!s.reverse.mapped()) s.reverse.find_Pr(s.replay.covariance_of(t - 1, first));
+  std::copy_n(s.reverse.mean_before(), size, s.group.z_before);
+  cpu::axpy(size, Real(1), s.reverse.Pr(), s.group.z_before);
 }
 
-/// The outer products of a group at step t.
+/// The outer products of a group at step t, and what is one sequence's.
 template <class Real>
 void add_group_products(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t first,
                         std::int64_t count, BackwardScratch<Real>& s) {
@@ -144,36 +121,40 @@ void add_group_products(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::
   const std::int64_t n = a.model.n, m = a.model.m;
   const KalmanGradient<Real>& g = a.grad;
   GroupSums<Real>& group = s.group;
+  const Real *u = s.reverse.u(), *r = s.reverse.r_predicted();
   const auto place = [&](const StepArray<Real>& to) {
     return cpu::kalman::at(to, layout, t, first);
   };
-  for (std::int64_t i = 0; i < count; ++i) {
-    cpu::kalman::add_residual(a, t, first + i, -group.kappa[i], group.u + i * m,
+  group.weigh(count, 1, m, u);
+  if (g.C) group.add(count, m, n, group.z, place(g.C));
+  group.weigh(count, Real(0.5), m, u);
+  if (g.R && !a.model.diagonal_R) {
+    group.add(count, m, m, u, place(g.R));
+  } else if (g.R) {
+    for (std::int64_t j = 0; j < m; ++j) {
+      cpu::add_inner_products(1, 1, count, group.weighted + j * count, u + j * count,
+                              place(g.R) + j);
+    }
+  }
+  group.weigh(count, 1, n, r);
+  if (t > 0 && g.A) group.add(count, n, n, group.z_before, place(g.A));
+  group.weigh(count, Real(0.5), n, r);
+  const StepArray<Real>& noise = t == 0 ? g.P0 : g.Q;
+  if (noise) group.add(count, n, n, r, place(noise));
+  std::swap(group.z, group.z_before);
+  for (std::int64_t i = 0; (g.y || g.D || g.observation_offset) && i < count; ++i) {
+    take_column(m, count, i, u, group.column);
+    cpu::kalman::add_residual(a, t, first + i, -group.kappa[i], group.column,
                               s.replay.observation());
   }
-  if (g.C) group.add(count, 1, m, group.u, n, group.z, place(g.C));
-  if (g.R && !a.model.diagonal_R) {
-    group.add(count, Real(0.5), m, group.u, m, group.u, place(g.R));
-  } else if (g.R) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      const Real* u = group.u + i * m;
-      for (std::int64_t j = 0; j < m; ++j) place(g.R)[j] += group.kappa[i] / 2 * u[j] * u[j];
+  const bool of_inputs = t > 0 && (g.B || g.state_offset), of_prior = t == 0 && g.m0;
+  for (std::int64_t i = 0; (of_inputs || of_prior) && i < count; ++i) {
+    take_column(n, count, i, r, group.column);
+    if (of_inputs) cpu::kalman::add_state_inputs(a, t, first + i, group.kappa[i], group.column);
+    if (of_prior) {
+      cpu::axpy(n, group.kappa[i], group.column, cpu::kalman::at(g.m0, layout, 0, first + i));
     }
   }
-  const Real* r = group.r_predicted;
-  if (t == 0) {
-    if (g.P0) group.add(count, Real(0.5), n, r, n, r, place(g.P0));
-    for (std::int64_t i = 0; g.m0 && i < count; ++i) {
-      cpu::axpy(n, group.kappa[i], r + i * n, cpu::kalman::at(g.m0, layout, 0, first + i));
-    }
-    return;
-  }
-  for (std::int64_t i = 0; i < count; ++i) {
-    cpu::kalman::add_state_inputs(a, t, first + i, group.kappa[i], r + i * n);
-  }
-  if (g.Q) group.add(count, Real(0.5), n, r, n, r, place(g.Q));
-  if (g.A) group.add(count, 1, n, r, n, group.z_before, place(g.A));
-  std::swap(group.z, group.z_before);
 }
 
 /// The gradient of the log-likelihoods of sequences first .. first + count, of one length, times
@@ -189,27 +170,27 @@ void backward_group(const KalmanBackwardArgs<Real>& a, std::int64_t first, std::
   Real kappas = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     kappas += group.kappa[i];
-    std::copy_n(a.filtered.mean[cpu::kalman::row_of(layout, t, first + i)], n, group.z + i * n);
+    put_column(n, a.filtered.mean[cpu::kalman::row_of(layout, t, first + i)], count, i, group.z);
   }
-  std::fill_n(group.r, count * n, Real(0));
+  std::fill_n(s.reverse.r(), count * n, Real(0));
   std::fill_n(s.N, n * n, Real(0));
   s.replay.forget();
-  s.settled.start();
+  s.reverse.start(first, count);
   bool same = false;  // step t + 1 had the gains of t + 2, and P_t is P_{t+1}
   for (; t >= 0; --t) {
-    const bool kept = same && s.settled.settled();
+    const bool kept = same && s.reverse.settled();
     same = s.replay.same_at(t, first);
-    if (kept && same && s.settled.mapped()) {  // constants stand
-    } else if (kept && same && s.settled.map(t, first, s.replay)) {
+    if (kept && same && s.reverse.mapped()) {  // constants stand
+    } else if (kept && same && s.reverse.map(t, s.replay)) {
       std::fill_n(s.r, n, Real(0));
       find_constants(a, t, first, s);
     } else {
-      s.settled.leave();
+      s.reverse.leave();
       s.replay.run(t, first);
     }
     step_group_back(a, t, first, count, s);
     add_group_products(a, t, first, count, s);
-    if (s.settled.mapped()) {
+    if (s.reverse.mapped()) {
       const auto& constants = s.sums.constants;
       const auto add = [&](const StepArray<Real>& to, const Real* constant, std::int64_t size) {
         if (to) cpu::axpy(size, kappas, constant, cpu::kalman::at(to, layout, t, first));
@@ -223,14 +204,14 @@ void backward_group(const KalmanBackwardArgs<Real>& a, std::int64_t first, std::
     constant.grad.state_offset = constant.grad.observation_offset = constant.grad.m0 = {};
     std::fill_n(s.r, n, Real(0));
     s.replay.forget_innovations();
-    if (same) s.settled.before_step(s.N);
+    if (same) s.reverse.before_step(s.N);
     cpu::kalman::add_likelihood_step(constant, t, first, kappas, s);
     if (t == 0) break;
     cpu::kalman::go_back(n, cpu::kalman::at(a.model.A, layout, t, first), s.r, s.N, s);
     if (same) {
-      s.settled.after_step(t, first, s.N, s.replay);
+      s.reverse.after_step(t, s.N, s.replay);
     } else {
-      s.settled.start();
+      s.reverse.start_settling();
     }
   }
 }

@@ -1,5 +1,6 @@
 // The filter of one sequence, or of many that share model and gaps: their covariances are computed
-// once, and where those have settled their means cost one product a step.
+// once, and where those have settled their means cost one product a step. Means, innovations and
+// log-likelihoods stand side by side (kalman_columns.hpp).
 #pragma once
 #include "host/cpu/kalman_settled.hpp"
 
@@ -13,12 +14,12 @@ class GroupFilter {
       : a_(a),
         covariances_(a.model, a.data, a.form, static_cast<bool>(a.predicted_covariance), arena),
         map_(a.model, arena) {
-    const std::int64_t n = a.model.n;
-    x_ = arena.take<Real>(most * map_.most_terms());
-    means_ = arena.take<Real>(most * n);
-    out_ = arena.take<Real>(most * map_.columns());
-    predicted_ = arena.take<Real>(n);
-    half_over_f_ = arena.take<Real>(a.model.m);
+    const std::int64_t n = a.model.n, m = a.model.m;
+    x_ = arena.take<Real>(most * (n + m + map_.inputs()));
+    out_ = arena.take<Real>(most * (n + m));
+    vector_ = arena.take<Real>(n);
+    log_likelihood_ = arena.take<Real>(most);
+    half_over_f_ = arena.take<Real>(m);
     end_ = arena.take<std::int64_t>(most);
     bad_ = arena.take<std::int64_t>(most);
   }
@@ -28,18 +29,16 @@ class GroupFilter {
   std::int64_t run(std::int64_t end, std::int64_t first, std::int64_t count, bool writes = true) {
     writes_ = writes;
     const std::int64_t n = a_.model.n;
-    for (std::int64_t g = 0; g < count; ++g) {
-      std::fill_n(mean(g), n, Real(0));
-      if (a_.model.m0) {
-        std::copy_n(at(a_.model.m0, a_.data.layout, 0, first + g), n, mean(g));
-      }
+    std::fill_n(x_, (n + a_.model.m + map_.inputs()) * count, Real(0));
+    for (std::int64_t g = 0; a_.model.m0 && g < count; ++g) {
+      put_column(n, at(a_.model.m0, a_.data.layout, 0, first + g), count, g, x_);
     }
     return run_from(0, end, first, count, covariances_.start(first));
   }
   /// Steps begin .. end of sequence b, from the moments of the step before, or of the prior.
   void resume(std::int64_t begin, std::int64_t end, std::int64_t b, const Real* m, const Real* P) {
     if (begin == 0) return static_cast<void>(run(end, b, 1));
-    std::copy_n(m, a_.model.n, mean(0));
+    std::copy_n(m, a_.model.n, x_);
     run_from(begin, end, b, 1, covariances_.start_from(P));
   }
 
@@ -48,12 +47,11 @@ class GroupFilter {
   std::int64_t longest() const { return longest_; }  ///< steps of the longest
   std::int32_t status(std::int64_t g) const { return static_cast<std::int32_t>(bad_[g] + 1); }
   /// After the last step of the group's only sequence.
-  const Real* last_mean() { return mean(0); }
+  const Real* last_mean() const { return x_; }
   const Real* last_covariance() { return covariances_.P(); }
 
  private:
   static constexpr std::int64_t kNone = -1;
-  Real* mean(std::int64_t g) { return means_ + g * a_.model.n; }
   bool goes_on(std::int64_t t, std::int64_t g) const { return t < end_[g] && bad_[g] == kNone; }
 
   std::int64_t run_from(std::int64_t t, std::int64_t end, std::int64_t first, std::int64_t count,
@@ -77,33 +75,53 @@ class GroupFilter {
         t = run_map(t) - 1;
         continue;
       }
-      if (mapped) apply_map(t);
-      if (sound && a_.shared_covariance && writes_) write_covariances(t);
-      for (std::int64_t g = 0; g < count; ++g) {
-        if (!goes_on(t, g)) continue;
-        if (!sound) {
-          bad_[g] = t;
-        } else {
-          mapped ? finish_mapped(t, g) : step_mean(t, g);
-        }
+      if (!sound) {
+        for_each(t, [&](std::int64_t g) { bad_[g] = t; });
+        continue;
       }
+      if (a_.shared_covariance && writes_) write_covariances(t);
+      mapped ? apply_map(t) : step_means(t);
     }
     return sound ? longest_ : t - 1;
   }
 
+  /// Calls work(g) for each sequence of the group that has a step t.
+  template <class Work>
+  void for_each(std::int64_t t, const Work& work) {
+    for (std::int64_t g = 0; g < count_; ++g) {
+      if (goes_on(t, g)) work(g);
+    }
+  }
+  /// The means of the state, and after them y - d - D u of the components: x_[n + seen][count].
+  Real* e() const { return x_ + a_.model.n * count_; }
+  void read_residuals(std::int64_t t) {
+    for_each(t, [&](std::int64_t g) {
+      covariances_.observation().read_residuals(t, first_ + g, e() + g, count_);
+    });
+  }
   void add_state_inputs(std::int64_t t, std::int64_t b, Real* x) const {
     const KalmanModel<Real>& m = a_.model;
     add_inputs(m.n, m.U, a_.data.layout, m.B, m.state_offset, a_.data.u, t, b, x);
   }
   const Real* A(std::int64_t t) const { return at(a_.model.A, a_.data.layout, t, first_); }
-  void predict_mean(std::int64_t t, std::int64_t g, Real* predicted) {
+  /// The predicted means of step t: out_[n][count].
+  void predict_means(std::int64_t t) {
     const std::int64_t n = a_.model.n;
     if (t == 0) {
-      std::copy_n(mean(g), n, predicted);
+      std::copy_n(x_, n * count_, out_);
     } else {
-      multiply_vector(n, n, A(t), mean(g), predicted);
-      add_state_inputs(t, first_ + g, predicted);
+      multiply_columns(n, n, count_, A(t), x_, out_);
     }
+    for_each(t, [&](std::int64_t g) {
+      if (t == 0 || map_.inputs() == 0) return;
+      take_column(n, count_, g, out_, vector_);
+      add_state_inputs(t, first_ + g, vector_);
+      put_column(n, vector_, count_, g, out_);
+    });
+    if (!a_.predicted_mean) return;
+    for_each(t, [&](std::int64_t g) {
+      take_column(n, count_, g, out_, a_.predicted_mean[row_of(a_.data.layout, t, first_ + g)]);
+    });
   }
   /// All steps that a constant model's map takes may be taken at once: nothing is missing, nothing
   /// but y comes in, and no more than these moments are asked for.
@@ -111,7 +129,7 @@ class GroupFilter {
     const KalmanModel<Real>& m = a_.model;
     return is_constant(m, a_.data) && map_.inputs() == 0 && !m.observation_offset &&
            (!m.D || m.U == 0) && !a_.predicted_mean && !a_.predicted_covariance && !a_.innovation &&
-           !a_.shared_covariance && map_.columns() <= 64;
+           !a_.shared_covariance && map_.map().columns() <= 64;
   }
   /// From step t to the end of the group's only sequence. \return the end, or the bad step
   std::int64_t run_map(std::int64_t t) {
@@ -128,8 +146,8 @@ class GroupFilter {
       }
       const auto at_row = [&](const Rows<Real>& out) { return out ? out[row] : nullptr; };
       MapSteps<Real> run;
-      run.n = n, run.seen = a_.model.m, run.columns = map_.columns(), run.steps = last - t;
-      run.map = map_.matrix(), run.m = mean(0);
+      run.n = n, run.seen = a_.model.m, run.columns = map_.map().columns();
+      run.steps = last - t, run.map = map_.map().matrix(), run.m = x_;
       run.y = a_.data.y[row], run.y_stride = apart * a_.data.y.stride;
       run.half_over_f = half_over_f_, run.normalizer = log_normalizer_;
       run.P = covariances_.P();
@@ -150,41 +168,49 @@ class GroupFilter {
     write(a_.covariance, row, n * n, covariances_.P());
     write(a_.predicted_covariance, row, n * n, covariances_.predicted());
   }
-  Real* innovations(std::int64_t t, std::int64_t g) const {
-    if (!a_.innovation) return nullptr;
-    Real* row = a_.innovation[row_of(a_.data.layout, t, first_ + g)];
-    std::fill_n(row, a_.model.m, std::numeric_limits<Real>::quiet_NaN());
-    return row;
-  }
-  /// Writes what step t of sequence g found; mean(g) is filtered.
-  void finish(std::int64_t t, std::int64_t g, Real log_likelihood) {
-    if (!std::isfinite(log_likelihood)) {
-      bad_[g] = t;
-      return;
-    }
-    const std::int64_t n = a_.model.n, row = row_of(a_.data.layout, t, first_ + g);
-    write(a_.mean, row, n, mean(g));
-    if (!a_.shared_covariance) write_covariances(row);
-    if (a_.log_likelihood) *a_.log_likelihood[row] = log_likelihood;
+  /// Writes what step t found, v[seen][count] the innovations; the means are filtered.
+  void write_rows(std::int64_t t, const Real* v) {
+    const std::int64_t n = a_.model.n, seen = covariances_.observation().count();
+    for_each(t, [&](std::int64_t g) {
+      if (!std::isfinite(log_likelihood_[g])) {
+        bad_[g] = t;
+        return;
+      }
+      const std::int64_t row = row_of(a_.data.layout, t, first_ + g);
+      if (a_.mean) take_column(n, count_, g, x_, a_.mean[row]);
+      if (!a_.shared_covariance) write_covariances(row);
+      if (a_.log_likelihood) *a_.log_likelihood[row] = log_likelihood_[g];
+      if (!a_.innovation) return;
+      Real* innovation = a_.innovation[row];
+      std::fill_n(innovation, a_.model.m, std::numeric_limits<Real>::quiet_NaN());
+      for (std::int64_t i = 0; i < seen; ++i) {
+        innovation[covariances_.observation().index(i)] =
+            v[i * count_ + g] / std::sqrt(covariances_.f(i));
+      }
+    });
   }
 
-  void step_mean(std::int64_t t, std::int64_t g) {
-    const std::int64_t n = a_.model.n, b = first_ + g;
+  /// Step t by the gains of its components, one after the other.
+  void step_means(std::int64_t t) {
+    const std::int64_t n = a_.model.n, count = count_;
     auto& observation = covariances_.observation();
-    predict_mean(t, g, predicted_);
-    write(a_.predicted_mean, row_of(a_.data.layout, t, b), n, predicted_);
-    Real* m = mean(g);
-    std::copy_n(predicted_, n, m);
-    observation.read_values(t, b);
-    Real* innovation = innovations(t, g);
-    Real log_likelihood = 0;
+    predict_means(t);
+    std::copy_n(out_, n * count, x_);
+    read_residuals(t);
+    observation.decorrelate(count, e());
+    Real *l = log_likelihood_, *expected = out_;
+    std::fill_n(l, count, Real(0));
     for (std::int64_t i = 0; i < observation.count(); ++i) {
-      const Real v = observation.e(i) - dot(n, observation.c(i), m), f = covariances_.f(i);
-      axpy(n, v, covariances_.k(i), m);
-      if (innovation != nullptr) innovation[observation.index(i)] = v / std::sqrt(f);
-      log_likelihood -= (Real(kLog2Pi) + covariances_.log_f(i) + v * v / f) / 2;
+      Real* v = e() + i * count;
+      const Real f = covariances_.f(i), log_f = covariances_.log_f(i);
+      multiply_columns(1, n, count, observation.c(i), x_, expected);
+      axpy(count, Real(-1), expected, v);
+      for (std::int64_t j = 0; j < n; ++j) axpy(count, covariances_.k(i)[j], v, x_ + j * count);
+      for (std::int64_t g = 0; g < count; ++g) {
+        l[g] -= (Real(kLog2Pi) + log_f + v[g] * v[g] / f) / 2;
+      }
     }
-    finish(t, g, log_likelihood);
+    write_rows(t, e());
   }
 
   bool build_map(std::int64_t t) {
@@ -201,41 +227,35 @@ class GroupFilter {
     }
     return true;
   }
-  /// The map of all sequences that have a step t.
+  /// Step t by the map.
   void apply_map(std::int64_t t) {
-    const std::int64_t n = a_.model.n, terms = map_.terms(),
-                       seen = covariances_.observation().count();
-    for (std::int64_t g = 0; g < count_; ++g) {
-      if (!goes_on(t, g)) continue;
-      Real* x = x_ + g * terms;
-      std::copy_n(mean(g), n, x);
-      covariances_.observation().read_residuals(t, first_ + g, x + n);
-      if (map_.inputs() == 0) continue;
-      std::fill_n(x + n + seen, n, Real(0));
-      add_state_inputs(t, first_ + g, x + n + seen);
+    const std::int64_t n = a_.model.n, seen = covariances_.observation().count(), count = count_;
+    if (a_.predicted_mean) predict_means(t);
+    read_residuals(t);
+    for_each(t, [&](std::int64_t g) {
+      if (map_.inputs() == 0) return;
+      std::fill_n(vector_, n, Real(0));
+      add_state_inputs(t, first_ + g, vector_);
+      put_column(n, vector_, count, g, e() + seen * count);
+    });
+    map_.map().apply(0, n + seen, count, x_, out_);
+    std::copy_n(out_, n * count, x_);
+    const Real* v = out_ + n * count;
+    Real* l = log_likelihood_;
+    std::fill_n(l, count, Real(0));
+    for (std::int64_t i = 0; i < seen; ++i) {
+      for (std::int64_t g = 0; g < count; ++g) {
+        l[g] += half_over_f_[i] * v[i * count + g] * v[i * count + g];
+      }
     }
-    map_.apply(count_, x_, out_);
-  }
-  void finish_mapped(std::int64_t t, std::int64_t g) {
-    const std::int64_t n = a_.model.n, seen = covariances_.observation().count();
-    if (a_.predicted_mean) {
-      predict_mean(t, g, a_.predicted_mean[row_of(a_.data.layout, t, first_ + g)]);
-    }
-    const Real *out = out_ + g * map_.columns(), *v = out + n;
-    std::copy_n(out, n, mean(g));
-    Real square = 0;
-    for (std::int64_t i = 0; i < seen; ++i) square += half_over_f_[i] * v[i] * v[i];
-    Real* innovation = innovations(t, g);
-    for (std::int64_t i = 0; innovation != nullptr && i < seen; ++i) {
-      innovation[covariances_.observation().index(i)] = v[i] / std::sqrt(covariances_.f(i));
-    }
-    finish(t, g, -log_normalizer_ - square);
+    for (std::int64_t g = 0; g < count; ++g) l[g] = -log_normalizer_ - l[g];
+    write_rows(t, v);
   }
 
   const KalmanFilterArgs<Real>& a_;
   Covariances<Real> covariances_;
   SettledMap<Real> map_;
-  Real *x_, *means_, *out_, *predicted_, *half_over_f_, log_normalizer_ = 0;
+  Real *x_, *out_, *vector_, *log_likelihood_, *half_over_f_, log_normalizer_ = 0;
   std::int64_t first_ = 0, count_ = 0, longest_ = 0, *end_, *bad_;
   bool writes_ = true, runs_ = false;  // whole runs of mapped steps are taken at once
 };

@@ -9,6 +9,7 @@
 // g <= 64, what is still to go, 8 g units, shrinks by 1 - 1/g a step: after g log(16 g) steps more
 // it is half a unit, and P and the gains are kept until the model or what is observed changes.
 #pragma once
+#include "host/cpu/kalman_columns.hpp"
 #include "host/cpu/kalman_form.hpp"
 
 namespace seqvae::cpu::kalman {
@@ -205,33 +206,29 @@ class SettledMap {
   SettledMap(const KalmanModel<Real>& model, Arena& arena)
       : n_(model.n),
         inputs_(model.state_offset || (model.B && model.U > 0) ? model.n : 0),
-        columns_((model.n + model.m + 15) / 16 * 16) {
-    map_ = arena.take<Real>((n_ + model.m + inputs_) * columns_);
+        map_(model.n + model.m + inputs_, model.n + model.m, arena) {
     e_ = arena.take<Real>(model.m), vector_ = arena.take<Real>(n_);
     predicted_ = arena.take<Real>(n_ * n_), scratch_ = arena.take<Real>(2 * n_ * n_);
   }
-  std::int64_t columns() const { return columns_; }  ///< of a row of results, padding included
-  std::int64_t most_terms() const { return n_ + (columns_ - n_) + inputs_; }
-  std::int64_t inputs() const { return inputs_; }
+  std::int64_t inputs() const { return inputs_; }  ///< n where B u + b comes in, or 0
 
-  /// From the gains k[count][n] and variances f of the step that leads from P by A and Q: by what
-  /// it does to each unit vector. False where the map would lose digits.
+  /// From the gains k[count][n] and variances f of the step that leads from P by A and Q. False
+  /// where the map would lose digits.
   bool build(const Observation<Real>& observation, const Real* k, const Real* f, const Real* P,
              const Real* A, const Real* Q) {
     congruence(n_, n_, A, P, predicted_, scratch_);
     for (std::int64_t i = 0; i < n_ * n_; ++i) predicted_[i] += Q[i];
     if (!(least_ratio(observation, f) >= Real(1e-6))) return false;
-    const std::int64_t count = observation.count();
-    terms_ = n_ + count + inputs_;
-    std::fill_n(map_, terms_ * columns_, Real(0));
-    for (std::int64_t term = 0; term < terms_; ++term) {
-      Real *m = map_ + term * columns_, *v = m + n_;
+    const std::int64_t count = observation.count(), terms = n_ + count + inputs_;
+    map_.clear(terms);
+    for (std::int64_t term = 0; term < terms; ++term) {
+      Real *m = map_.image(term), *v = m + n_;
       std::fill_n(e_, count, Real(0));
       if (term < n_) {
         for (std::int64_t i = 0; i < n_; ++i) m[i] = A[i * n_ + term];
       } else if (term < n_ + count) {
         e_[term - n_] = 1;
-        observation.decorrelate(e_);
+        observation.decorrelate(1, e_);
       } else {
         m[term - n_ - count] = 1;
       }
@@ -240,15 +237,10 @@ class SettledMap {
         axpy(n_, v[i], k + i * n_, m);
       }
     }
+    map_.finish();
     return true;
   }
-  std::int64_t terms() const { return terms_; }
-  const Real* matrix() const { return map_; }  ///< [terms][columns]
-
-  /// out[rows][columns] of x[rows][terms].
-  void apply(std::int64_t rows, const Real* x, Real* out) const {
-    multiply(rows, terms_, columns_, x, map_, out);
-  }
+  const LinearMap<Real>& map() const { return map_; }
 
  private:
   /// The least of f_i / S_ii, S_ii the variance of component i before any is observed.
@@ -262,8 +254,9 @@ class SettledMap {
     return least;
   }
 
-  std::int64_t n_, inputs_, columns_, terms_ = 0;
-  Real *map_, *e_, *vector_, *predicted_, *scratch_;
+  std::int64_t n_, inputs_;
+  LinearMap<Real> map_;
+  Real *e_, *vector_, *predicted_, *scratch_;
 };
 
 }  // namespace seqvae::cpu::kalman

@@ -17,20 +17,20 @@ using cpu::kalman::Threads;
 template <class Real>
 struct SmootherScratch {
   cpu::kalman::Replay<Real> replay;
-  cpu::kalman::SettledReverse<Real> settled;
+  cpu::kalman::GroupReverse<Real> reverse;
   cpu::kalman::ReverseSummariser<Real> summariser;
-  Moments<Real> filtered, before;         // of this step and of the one before it
-  Real *r, *N, *vector, *first, *second;  // r of each sequence of a group
+  Moments<Real> filtered, before;  // of this step and of the one before it
+  Real *N, *vector, *first, *second;
   Real *D = nullptr, *D_later = nullptr;  // of this step and of the one after it, [n][q]
 
   SmootherScratch(const KalmanSmootherArgs<Real>& a, std::int64_t most, Arena& arena)
       : replay(a.model, a.data, a.filtered, false, arena),
-        settled(a.model, a.data, a.filtered, most, arena),
+        reverse(a.model, a.data, a.filtered, false, most, arena),
         summariser(a.model, a.data, arena),
         filtered(a.model.n, a.model.diffuse != nullptr, arena),
         before(a.model.n, a.model.diffuse != nullptr, arena) {
     const std::int64_t n = a.model.n;
-    r = arena.take<Real>(most * n), vector = arena.take<Real>(n);
+    vector = arena.take<Real>(n);
     for (Real** p : {&N, &first, &second}) *p = arena.take<Real>(n * n);
     if (a.model.diffuse == nullptr) return;
     for (Real** p : {&D, &D_later}) *p = arena.take<Real>(n * n);
@@ -58,15 +58,13 @@ template <class Real>
 void write_means(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t first,
                  std::int64_t count, SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
-  for (std::int64_t g = 0; a.mean && g < count; ++g) {
+  if (!a.mean) return;
+  const Real* Pr = s.reverse.mapped() ? s.reverse.Pr() : s.reverse.find_Pr(s.filtered.P);
+  for (std::int64_t g = 0; g < count; ++g) {
     const std::int64_t row = cpu::kalman::row_of(a.data.layout, t, first + g);
+    const Real* m = s.filtered.q > 0 ? s.filtered.m : a.filtered.mean[row];
     Real* mean = a.mean[row];
-    std::copy_n(s.filtered.q > 0 ? s.filtered.m : a.filtered.mean[row], n, mean);
-    if (s.settled.mapped()) {
-      cpu::axpy(n, Real(1), s.settled.Pr(g), mean);
-    } else {
-      cpu::add_multiply_vector(n, n, s.filtered.P, s.r + g * n, mean);
-    }
+    for (std::int64_t i = 0; i < n; ++i) mean[i] = m[i] + Pr[i * count + g];
   }
 }
 
@@ -123,52 +121,41 @@ void write_lag_one(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64
   for (std::int64_t i = 0; i < n * n; ++i) out[i] -= s.second[i];
 }
 
-/// Step t >= 1 from r and N after its observation to those of t - 1. `same`: its gains are those of
-/// the step after.
+/// N from after the observation of step t >= 1 to that of t - 1. `same`: its gains are those of the
+/// step after.
 template <class Real>
-void go_back(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t first,
-             std::int64_t count, bool same, SmootherScratch<Real>& s) {
+void step_back_N(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, bool same,
+                 SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
-  const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, first);
   if (same) {
-    s.settled.leave();
-    s.settled.before_step(s.N);
+    s.reverse.before_step(s.N);
   } else {
-    s.settled.start();
+    s.reverse.start_settling();
   }
   for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
     cpu::kalman::step_back_N(n, s.replay.c(i), s.replay.update(i), s.N, s.vector);
   }
+  const Real* A = cpu::kalman::at(a.model.A, a.data.layout, t, b);
   cpu::transposed_congruence(n, A, s.N, s.first, s.replay.scratch());
   std::copy_n(s.first, n * n, s.N);
-  for (std::int64_t g = 0; g < count; ++g) {
-    if (g > 0) s.replay.run_mean(t, first + g);
-    Real* r = s.r + g * n;
-    for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
-      const auto u = s.replay.update(i);
-      cpu::axpy(n, u.v / u.f - cpu::dot(n, u.k, r), s.replay.c(i), r);
-    }
-    cpu::transposed_multiply_vector(n, n, A, r, s.vector);
-    std::copy_n(s.vector, n, r);
-  }
-  if (same) s.settled.after_step(t, first, s.N, s.replay);
+  if (same) s.reverse.after_step(t, s.N, s.replay);
 }
 
-/// Steps begin .. end of sequences first .. first + count from s.r and s.N after them. Diffuse
-/// states: one sequence, all of it.
+/// Steps begin .. end of sequences first .. first + count from s.reverse.r() and s.N after
+/// them. Diffuse states: one sequence, all of it.
 template <class Real>
 void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t count,
             std::int64_t begin, std::int64_t end, SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n, last = end - 1;
   auto& replay = s.replay;
-  s.settled.start();
+  s.reverse.start(first, count);
   replay.forget();
   const bool writes = !a.shared_covariance || first == 0;  // covariances
   bool same = false;  // step t + 1 had the gains of t + 2, and P_t is P_{t+1}
   for (std::int64_t t = last; t >= begin; --t) {
-    if (t == replay.last_diffuse(first)) replay.enter_diffuse(t, first, s.r, s.N);
+    if (t == replay.last_diffuse(first)) replay.enter_diffuse(t, first, s.reverse.r(), s.N);
     const bool diffuse = replay.diffuse(t, first);
-    const bool kept = same && s.settled.settled() && !diffuse;
+    const bool kept = same && s.reverse.settled() && !diffuse;
     if (!kept) replay.filtered_moments(t, first, diffuse, s.filtered);
     if (s.filtered.q > 0) delta_moves(n, s.filtered, s, s.D);
     write_means(a, t, first, count, s);
@@ -181,8 +168,11 @@ void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t 
     }
     std::swap(s.D, s.D_later);
     same = replay.same_at(t, first);
-    const bool mapped = kept && same && s.settled.map(t, first, replay);
-    mapped ? s.settled.step(t, first, count, s.r, replay) : replay.run(t, first);
+    const bool mapped = kept && same && s.reverse.map(t, replay);
+    if (!mapped) {
+      s.reverse.leave();
+      replay.run(t, first);
+    }
     if (a.lag_one && writes) {
       Real* out = covariance_of(a, a.lag_one, t, first);
       if (t == 0) {
@@ -194,10 +184,9 @@ void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t 
       }
       copy_to_others(a, a.lag_one, t, first, count);
     }
-    for (std::int64_t g = 0; mapped && g < count; ++g) {
-      std::copy_n(s.settled.r(g), n, s.r + g * n);
-    }
-    if (!mapped && t > begin) go_back(a, t, first, count, same, s);
+    if (t == begin) break;
+    s.reverse.step(t, replay);
+    if (!mapped) step_back_N(a, t, first, same, s);
   }
 }
 
@@ -207,16 +196,18 @@ void summarise(const KalmanSmootherArgs<Real>& a, std::int64_t b, std::int64_t b
                std::int64_t end, const cpu::kalman::ReverseSummary<Real>& summary,
                SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
-  std::fill_n(s.r, n, Real(0));
+  std::fill_n(s.reverse.r(), n, Real(0));
   std::fill_n(s.N, n * n, Real(0));
+  s.reverse.start(b, 1);
   s.summariser.start(summary);
   s.replay.forget();
   for (std::int64_t t = end - 1; t >= begin; --t) {
     s.replay.run(t, b);
     s.summariser.step(t, b, s.replay, false, summary);
-    go_back(a, t, b, 1, false, s);
+    s.reverse.step(t, s.replay);
+    step_back_N(a, t, b, false, s);
   }
-  std::copy_n(s.r, n, summary.w);
+  std::copy_n(s.reverse.r(), n, summary.w);
   std::copy_n(s.N, n * n, summary.G);
 }
 
@@ -242,7 +233,7 @@ class Smoother {
       for (std::int64_t b = parts_.begin(i); b < parts_.end(i);) {
         std::int64_t end = b + 1;
         while (together_ && end < parts_.end(i) && length(end) == length(b)) ++end;
-        std::fill_n(s.r, (end - b) * a_.model.n, Real(0));
+        std::fill_n(s.reverse.r(), (end - b) * a_.model.n, Real(0));
         std::fill_n(s.N, a_.model.n * a_.model.n, Real(0));
         smooth(a_, b, end - b, 0, length(b), s);
         b = end;
@@ -265,11 +256,11 @@ class Smoother {
       summarise(a_, chunks_.sequence(i), chunks_.begin(i), chunks_.end(i), chunks_.summary(i), s);
     });
     threads_.deal(a_.workspace, a_.data.layout.B, [this](std::int64_t b, Scratch& s) {
-      chunks_.find_starts(b, s.summariser, s.r, s.N);
+      chunks_.find_starts(b, s.summariser, s.reverse.r(), s.N);
     });
     threads_.deal(a_.workspace, chunks_.all(), [this](std::int64_t i, Scratch& s) {
       if (chunks_.begin(i) >= chunks_.end(i)) return;
-      chunks_.read_start(i, s.r, s.N);
+      chunks_.read_start(i, s.reverse.r(), s.N);
       smooth(a_, chunks_.sequence(i), 1, chunks_.begin(i), chunks_.end(i), s);
     });
   }

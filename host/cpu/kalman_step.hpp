@@ -153,7 +153,7 @@ class Observation {
   /// e of those components.
   void read_values(std::int64_t t, std::int64_t b) {
     read_residuals(t, b, e_);
-    decorrelate(e_);
+    decorrelate(1, e_);
   }
 
   bool read(std::int64_t t, std::int64_t b) {
@@ -162,21 +162,26 @@ class Observation {
     return sound;
   }
 
-  /// y - d - D u of the observed components.
-  void read_residuals(std::int64_t t, std::int64_t b, Real* e) {
+  /// y - d - D u of the observed components, `apart` apart in e.
+  void read_residuals(std::int64_t t, std::int64_t b, Real* e, std::int64_t apart = 1) {
     const RowLayout& layout = data_.layout;
     const Real* y = data_.y[row_of(layout, t, b)];
+    if (!model_.observation_offset && !(model_.D && model_.U > 0)) {
+      for (std::int64_t i = 0; i < count_; ++i) e[i * apart] = y[index_[i]];
+      return;
+    }
     std::fill_n(mean_, model_.m, Real(0));
     add_inputs(model_.m, model_.U, layout, model_.D, model_.observation_offset, data_.u, t, b,
                mean_);
-    for (std::int64_t i = 0; i < count_; ++i) e[i] = y[index_[i]] - mean_[index_[i]];
+    for (std::int64_t i = 0; i < count_; ++i) e[i * apart] = y[index_[i]] - mean_[index_[i]];
   }
 
-  /// e = L^-1 e
-  void decorrelate(Real* e) const {
+  /// e = L^-1 e, e[count][columns]
+  void decorrelate(std::int64_t columns, Real* e) const {
     for (std::int64_t i = 1; L_ != nullptr && i < count_; ++i) {
       for (std::int64_t j = 0; j < i; ++j) {
-        if (L_[i * count_ + j] != 0) e[i] -= L_[i * count_ + j] * e[j];
+        const Real l = L_[i * count_ + j];
+        if (l != 0) axpy(columns, -l, e + j * columns, e + i * columns);
       }
     }
   }

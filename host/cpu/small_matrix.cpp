@@ -203,6 +203,47 @@ void add_outer_of(std::int64_t rows, std::int64_t columns, const Real* x, const 
   });
 }
 
+/// `width` columns of a row of A X by the sums of `dot`, rows of X `ld` apart.
+template <int width, class Real>
+HWY_INLINE void dot_columns(std::int64_t n, std::int64_t ld, const Real* HWY_RESTRICT a,
+                            const Real* HWY_RESTRICT X, Real* HWY_RESTRICT out) {
+  Real sum[width] = {}, sums[4][width] = {};
+  std::int64_t i = 0;
+  for (; n >= 8 && i + 4 <= n; i += 4) {
+    for (std::int64_t l = 0; l < 4; ++l) {
+      for (int j = 0; j < width; ++j) sums[l][j] += a[i + l] * X[(i + l) * ld + j];
+    }
+  }
+  for (; i < n; ++i) {
+    for (int j = 0; j < width; ++j) sum[j] += a[i] * X[i * ld + j];
+  }
+  for (int j = 0; j < width; ++j) {
+    out[j] = sum[j] + ((sums[0][j] + sums[1][j]) + (sums[2][j] + sums[3][j]));
+  }
+}
+
+template <class Real>
+void multiply_columns_of(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
+                         const Real* X, Real* out) {
+  for (std::int64_t i = 0; i < rows; ++i, A += inner, out += columns) {
+    std::int64_t j = 0;
+    for (; j + 8 <= columns; j += 8) dot_columns<8>(inner, columns, A, X + j, out + j);
+    for (; j < columns; ++j) dot_columns<1>(inner, columns, A, X + j, out + j);
+  }
+}
+
+template <class Real>
+void add_inner_products_of(std::int64_t rows, std::int64_t columns, std::int64_t inner,
+                           const Real* X, const Real* Y, Real* out) {
+  with_size_of<32>(inner, [&](auto size) HWY_ATTR {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < columns; ++j) {
+        out[i * columns + j] += inner_product(size, X + i * size, Y + j * size);
+      }
+    }
+  });
+}
+
 template <class Columns, class Real>
 HWY_INLINE std::int64_t run_map_of_width(Columns columns, const MapSteps<Real>& a) {
   alignas(64) Real sums[Columns::value], state[Columns::value];
@@ -374,6 +415,14 @@ void triangularize_of(std::int64_t rows, std::int64_t columns, Real* M) {
                         const Real* K, Real* S) {                                                  \
     add_outer_of(rows, columns, x, y, K, S);                                                       \
   }                                                                                                \
+  void multiply_columns_##Real(std::int64_t rows, std::int64_t inner, std::int64_t columns,        \
+                               const Real* A, const Real* X, Real* out) {                          \
+    multiply_columns_of(rows, inner, columns, A, X, out);                                          \
+  }                                                                                                \
+  void add_inner_products_##Real(std::int64_t rows, std::int64_t columns, std::int64_t inner,      \
+                                 const Real* X, const Real* Y, Real* out) {                        \
+    add_inner_products_of(rows, columns, inner, X, Y, out);                                        \
+  }                                                                                                \
   void congruence_##Real(std::int64_t rows, std::int64_t n, const Real* A, const Real* P,          \
                          Real* out, Real* scratch) {                                               \
     congruence_of(rows, n, A, P, out, scratch);                                                    \
@@ -416,6 +465,8 @@ namespace seqvae::cpu {
     return HWY_DYNAMIC_DISPATCH(run_map_##Real)(steps);                                         \
   }                                                                                             \
   HWY_EXPORT(add_outer_##Real);                                                                 \
+  HWY_EXPORT(multiply_columns_##Real);                                                          \
+  HWY_EXPORT(add_inner_products_##Real);                                                        \
   HWY_EXPORT(congruence_##Real);                                                                \
   HWY_EXPORT(transposed_congruence_##Real);                                                     \
   HWY_EXPORT(condition_##Real);                                                                 \
@@ -439,6 +490,16 @@ namespace seqvae::cpu {
   void add_outer(std::int64_t rows, std::int64_t columns, const Real* x, const Real* y,         \
                  const Real* K, Real* S) {                                                      \
     HWY_DYNAMIC_DISPATCH(add_outer_##Real)(rows, columns, x, y, K, S);                          \
+  }                                                                                             \
+  template <>                                                                                   \
+  void multiply_columns(std::int64_t rows, std::int64_t inner, std::int64_t columns,            \
+                        const Real* A, const Real* X, Real* out) {                              \
+    HWY_DYNAMIC_DISPATCH(multiply_columns_##Real)(rows, inner, columns, A, X, out);             \
+  }                                                                                             \
+  template <>                                                                                   \
+  void add_inner_products(std::int64_t rows, std::int64_t columns, std::int64_t inner,          \
+                          const Real* X, const Real* Y, Real* out) {                            \
+    HWY_DYNAMIC_DISPATCH(add_inner_products_##Real)(rows, columns, inner, X, Y, out);           \
   }                                                                                             \
   template <>                                                                                   \
   void congruence(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out,   \

@@ -155,6 +155,17 @@ template <class Real>
 void add_outer(std::int64_t rows, std::int64_t columns, const Real* x, const Real* y, const Real* K,
                Real* S);
 
+/// out[rows][columns] = A[rows][inner] X[inner][columns] with the sums of `dot`: each column has
+/// the bits of multiply_vector.
+template <class Real>
+void multiply_columns(std::int64_t rows, std::int64_t inner, std::int64_t columns, const Real* A,
+                      const Real* X, Real* out);
+
+/// out[rows][columns] += X Y^T, X[rows][inner], Y[columns][inner]; each entry's sum apart first.
+template <class Real>
+void add_inner_products(std::int64_t rows, std::int64_t columns, std::int64_t inner, const Real* X,
+                        const Real* Y, Real* out);
+
 /// out[rows][rows] = A P A^T for symmetric P[n][n]; exactly symmetric. Scratch: 2 rows n.
 template <class Real>
 void congruence(std::int64_t rows, std::int64_t n, const Real* A, const Real* P, Real* out,

@@ -92,9 +92,9 @@ INSTANTIATE_TEST_SUITE_P(
                     KalmanShape{300, 1, 32, 16, 0, false, true, false, false, false, 0}),
     testing::PrintToStringParamName());
 
-/// Mean, covariance and log-likelihood alone; without the model's offsets where `bare`.
+/// Where `bare` mean, covariance and log-likelihood alone, without the model's offsets.
 struct Moments {
-  Values mean, covariance, log_likelihood;
+  Values mean, covariance, log_likelihood, predicted_mean, innovation;
   std::vector<std::int32_t> status;
 
   Moments(KalmanProblem& p, bool bare, const RowLayout& layout, std::int64_t b, std::int64_t rows) {
@@ -112,6 +112,12 @@ struct Moments {
     args.mean = {mean.data(), n}, args.covariance = {covariance.data(), n * n};
     args.log_likelihood = {log_likelihood.data(), 1};
     args.status = status.data();
+    if (!bare) {
+      predicted_mean.assign(std::size_t(rows * n), kPoison);
+      innovation.assign(std::size_t(rows * m), kPoison);
+      args.predicted_mean = {predicted_mean.data(), n};
+      args.innovation = {innovation.data(), m};
+    }
     with_workspace(args, [](const auto& a) { cpu::kalman_filter(a); });
   }
 };
@@ -140,6 +146,9 @@ TEST(KalmanSettled, HasTheSameBitsTogetherAndAlone) {
         same(alone.log_likelihood, together.log_likelihood, 1);
         same(alone.mean, together.mean, n);
         same(alone.covariance, together.covariance, n * n);
+        if (U == 0) continue;
+        same(alone.predicted_mean, together.predicted_mean, n);
+        same(alone.innovation, together.innovation, 2);
       }
     }
   }

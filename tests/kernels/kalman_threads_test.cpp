@@ -29,8 +29,8 @@ TEST_P(KalmanThreads, GiveTheSameBitsWhateverTheirNumber) {
   }
 }
 
-// Fewer sequences than parts and more; their covariances shared, where parts are of 32, in ragged
-// lengths too; of their own; gradients of each row.
+// Fewer sequences than parts and more; their covariances shared, where parts are of 32 and one may
+// be alone, in ragged lengths too; of their own; gradients of each row.
 INSTANTIATE_TEST_SUITE_P(
     Shapes, KalmanThreads,
     testing::Values(KalmanShape{30, 1, 2, 1, 0, false, false, false, false, false, 0},
@@ -38,6 +38,7 @@ INSTANTIATE_TEST_SUITE_P(
                     KalmanShape{9, 37, 2, 2, 1, true, false, false, true, true, 0},
                     KalmanShape{40, 100, 2, 1, 1, false, true, false, false, false, 0},
                     KalmanShape{30, 80, 4, 2, 0, false, false, false, true, true, 0},
+                    KalmanShape{24, 33, 9, 2, 1, false, true, false, false, false, 0},
                     KalmanShape{8, 21, 3, 2, 2, true, true, true, true, false, 0},
                     KalmanShape{20, 18, 3, 2, 0, true, true, false, false, false, 2}),
     testing::PrintToStringParamName());
