@@ -89,34 +89,55 @@ void add_moments(const KalmanBackwardArgs<Real>& a, std::int64_t t, std::int64_t
   if (a.grad_covariance) cpu::axpy(n * n, Real(1), a.grad_covariance[row], s.Lambda);
 }
 
-/// Steps begin .. end of sequence b, from s.lambda and s.Lambda after them. With diffuse states, or
-/// gradients of smoothed moments: all of the sequence.
+/// Whether all steps add to one gradient, that of likelihoods alone.
 template <class Real>
-void backward_steps(const KalmanBackwardArgs<Real>& a, std::int64_t b, std::int64_t begin,
-                    std::int64_t end, BackwardScratch<Real>& s) {
+bool may_settle(const KalmanBackwardArgs<Real>& a) {
+  const KalmanGradient<Real>& g = a.grad;
+  return !a.grad_mean && !a.grad_covariance && !a.grad_smoothed_mean &&
+         !a.grad_smoothed_covariance && g.A.step == 0 && g.Q.step == 0 && g.C.step == 0 &&
+         g.R.step == 0;
+}
+
+/// Steps begin .. end of sequence b, from s.lambda and s.Lambda after them; where they have
+/// settled, from s.r and s.N. With diffuse states, or gradients of smoothed moments: all of the
+/// sequence. `stop` > 0: on to what is before the first step, a multiple of `stop` where steps have
+/// settled. \return the first step
+template <class Real>
+std::int64_t backward_steps(const KalmanBackwardArgs<Real>& a, std::int64_t b, std::int64_t begin,
+                            std::int64_t end, bool& settled, std::int64_t stop,
+                            BackwardScratch<Real>& s) {
   const RowLayout& layout = a.data.layout;
   const std::int64_t n = a.model.n, length = cpu::kalman::length_of(layout, b);
   const KalmanGradient<Real>& g = a.grad;
   Real first = 0;
   const bool likelihood_alone = !a.grad_mean && !a.grad_covariance && !s.smoothed.given() &&
                                 (a.model.diffuse != nullptr || one_weight(a, b, length, &first));
-  if (likelihood_alone && (length == 0 || weight_of(a, 0, b) == 0)) return;
-  const bool may_settle =
-      likelihood_alone && g.A.step == 0 && g.Q.step == 0 && g.C.step == 0 && g.R.step == 0;
+  if (likelihood_alone && (length == 0 || weight_of(a, 0, b) == 0)) return begin;
+  const bool settles = likelihood_alone && may_settle(a);
   if (s.smoothed.given()) s.smoothed.run(b, length, s.replay);
-  s.replay.forget();
-  s.reverse.start(b, 1);
-  bool follows_N = false;  // since step t + 1 or later each step's gains are those of the one after
+  bool follows_N = settled;  // since step t + 1 or later the gains are those of the step after
+  if (settled) {
+    s.reverse.resume(end - 1, b, s.replay);
+    to_lambda(n, weight_of(a, end - 1, b), s);
+    settled = false;
+  } else {
+    s.replay.forget();
+    s.reverse.start(b, 1);
+  }
   for (std::int64_t t = end - 1; t >= begin; --t) {
     const Real kappa = weight_of(a, t, b);
     if (t == s.replay.last_diffuse(b)) {
       to_r(n, kappa, s);
-      return backward_diffuse(a, t, b, kappa, s);
+      backward_diffuse(a, t, b, kappa, s);
+      return begin;
     }
-    const bool same = may_settle && s.replay.same_at(t, b);
+    const bool same = settles && s.replay.same_at(t, b);
     if (same && follows_N && s.reverse.settled() && s.reverse.map(t, s.replay)) {
       for (std::int64_t i = 0; i < n; ++i) s.r[i] = s.lambda[i] / kappa;
-      t = add_settled_steps(a, t, begin, b, kappa, s) + 1;
+      const std::int64_t to = stop > 0 ? t / stop * stop : begin;
+      t = add_settled_steps(a, t, to, b, kappa, s) + 1;
+      settled = stop > 0 && t == to && t > 0;
+      if (settled || t == begin) return t;
       to_lambda(n, kappa, s);
       follows_N = false, s.reverse.start_settling();
       continue;
@@ -125,20 +146,18 @@ void backward_steps(const KalmanBackwardArgs<Real>& a, std::int64_t b, std::int6
     if (s.smoothed.given()) s.smoothed.add_filtered(t, s.lambda, s.Lambda);
     if (same && !follows_N) to_r(n, kappa, s);
     follows_N = same;
+    if (!same) s.reverse.start_settling();
     s.replay.run(t, b);
     if (g.R && !a.model.diagonal_R) cpu::kalman::add_full_noise(a, t, b, false, kappa, s);
     for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) cpu::kalman::step_back(n, i, kappa, s);
     cpu::kalman::add_observation(a, t, b, s);
     if (s.smoothed.given()) s.smoothed.add_predicted(t, s.lambda, s.Lambda);
     cpu::kalman::add_transition(a, t, b, kappa, s);
-    if (t == begin) break;
+    if (t == 0 || (t == begin && stop == 0)) break;
     cpu::kalman::go_back(n, cpu::kalman::at(a.model.A, layout, t, b), s.lambda, s.Lambda, s);
-    if (follows_N) {
-      follow_N(a, t, b, s);
-    } else {
-      s.reverse.start_settling();
-    }
+    if (follows_N) follow_N(a, t, b, s);
   }
+  return begin;
 }
 
 /// The same steps, begin >= 1, as a map of lambda and Lambda.
@@ -184,7 +203,8 @@ class Backward {
               return Scratch(a, most, from);
             },
             arena),
-        chunks_(a.model.n, a.data.layout, chunk_length(), arena) {
+        chunks_(a.model.n, a.data.layout, a.filtered, chunk_length(),
+                cpu::kalman::is_constant(a.model, a.data) && may_settle(a), arena) {
     visit_summed(grad_, [this](StepArray<Real>&, std::int64_t entries) { entries_ += entries; });
     if (units() > 1) sums_ = arena.take<Real>(units() * entries_);
   }
@@ -194,14 +214,7 @@ class Backward {
     if (sums_ != nullptr) std::fill_n(sums_, units() * entries_, Real(0));
     if (chunks_.count() > 1) find_starts();
     threads_.deal(a_.workspace, units(), [this](std::int64_t i, Scratch& s) {
-      s.args.grad = grad_;
-      if (sums_ != nullptr) {
-        Real* sum = sums_ + i * entries_;
-        visit_summed(s.args.grad, [&](StepArray<Real>& array, std::int64_t entries) {
-          array = StepArray<Real>(sum, 0, 0);
-          sum += entries;
-        });
-      }
+      aim(i, s);
       chunks_.count() > 1 ? run_chunk(i, s) : run_part(i, s);
     });
     for (std::int64_t i = 0; sums_ != nullptr && i < units(); ++i) {
@@ -215,6 +228,16 @@ class Backward {
 
  private:
   std::int64_t units() const { return chunks_.count() > 1 ? chunks_.all() : parts_.count(); }
+  /// What unit i finds goes to its own sums.
+  void aim(std::int64_t i, Scratch& s) const {
+    s.args.grad = grad_;
+    if (sums_ == nullptr) return;
+    Real* sum = sums_ + i * entries_;
+    visit_summed(s.args.grad, [&](StepArray<Real>& array, std::int64_t entries) {
+      array = StepArray<Real>(sum, 0, 0);
+      sum += entries;
+    });
+  }
 
   /// Whether a gradient is summed over sequences for each step: there is no room for one a part.
   bool has_sums_of_steps() const {
@@ -264,25 +287,54 @@ class Backward {
       } else {
         std::fill_n(s.lambda, n, Real(0));
         std::fill_n(s.Lambda, n * n, Real(0));
-        backward_steps(s.args, b, 0, length, s);
+        bool settled = false;
+        backward_steps(s.args, b, 0, length, settled, 0, s);
         ++b;
       }
     }
   }
 
   void find_starts() const {
-    threads_.deal(a_.workspace, chunks_.all(), [this](std::int64_t i, Scratch& s) {
+    const std::int64_t n = a_.model.n, B = a_.data.layout.B;
+    if (chunks_.constant()) {
+      threads_.deal(a_.workspace, B, [this](std::int64_t b, Scratch& s) { begin_chunks(b, s); });
+    }
+    threads_.deal(a_.workspace, chunks_.all(), [this, n](std::int64_t i, Scratch& s) {
       if (!chunks_.needs_summary(i)) return;
-      summarise(a_, chunks_.sequence(i), chunks_.begin(i), chunks_.end(i), chunks_.summary(i), s);
+      const std::int64_t b = chunks_.sequence(i);
+      if (!chunks_.is_settled(i)) {
+        return summarise(a_, b, chunks_.begin(i), chunks_.end(i), chunks_.summary(i), s);
+      }
+      s.reverse.map_back(chunks_.begin(i), chunks_.end(i), b, s.replay);
+      std::copy_n(s.reverse.r(), n, chunks_.summary(i).w);
     });
-    threads_.deal(a_.workspace, a_.data.layout.B, [this](std::int64_t b, Scratch& s) {
-      chunks_.find_starts(b, s.summariser, s.lambda, s.Lambda);
+    threads_.deal(a_.workspace, B, [this, n](std::int64_t b, Scratch& s) {
+      chunks_.find_starts(b, s.summariser, s.r, s.N, [&] {
+        to_lambda(n, weight_of(a_, 0, b), s);
+        std::copy_n(s.lambda, n, s.r);
+        std::copy_n(s.Lambda, n * n, s.N);
+      });
     });
   }
+  /// The last chunks of sequence b, until they have settled; what they find is the last's.
+  void begin_chunks(std::int64_t b, Scratch& s) const {
+    const std::int64_t n = a_.model.n, length = cpu::kalman::length_of(a_.data.layout, b);
+    const std::int64_t last = std::max<std::int64_t>(length - 1, 0) / chunks_.length();
+    aim(b * chunks_.count() + last, s);
+    std::fill_n(s.lambda, n, Real(0));
+    std::fill_n(s.Lambda, n * n, Real(0));
+    bool settled = false;
+    const std::int64_t t =
+        backward_steps(s.args, b, chunks_.begin_in_turn(b), length, settled, chunks_.length(), s);
+    if (!settled) return chunks_.take(b, t, false, s.lambda, s.Lambda);
+    chunks_.take(b, t, true, s.r, s.N);
+    s.reverse.raise_transition(chunks_.length(), t, s.replay, chunks_.power(b));
+  }
   void run_chunk(std::int64_t i, Scratch& s) const {
-    if (chunks_.begin(i) >= chunks_.end(i)) return;
-    chunks_.read_start(i, s.lambda, s.Lambda);
-    backward_steps(s.args, chunks_.sequence(i), chunks_.begin(i), chunks_.end(i), s);
+    if (!chunks_.is_left(i)) return;
+    bool settled = chunks_.starts_settled(i);
+    settled ? chunks_.read_start(i, s.r, s.N) : chunks_.read_start(i, s.lambda, s.Lambda);
+    backward_steps(s.args, chunks_.sequence(i), chunks_.begin(i), chunks_.end(i), settled, 0, s);
   }
 
   const KalmanBackwardArgs<Real>& a_;

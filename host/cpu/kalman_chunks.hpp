@@ -66,6 +66,8 @@ class Summariser {
     return true;
   }
 
+  Real* scratch() const { return scratch_; }  ///< [2][n][n], free between calls
+
   /// m and P before the stretch to those after it. With P = L L^T and G = I + L^T J L, whose
   /// eigenvalues are 1 or more, P given its y is L G^-1 L^T. False where P is not semidefinite.
   bool apply(const ChunkSummary<Real>& s, Real* m, Real* P) {

@@ -31,7 +31,7 @@ class LinearMap {
     std::fill_n(map_, terms * columns_, Real(0));
   }
   /// Of unit vector `term`, to be written: zeros so far.
-  Real* image(std::int64_t term) { return map_ + term * columns_; }
+  Real* image(std::int64_t term) const { return map_ + term * columns_; }
   /// All images are written.
   void finish() { transpose(terms_, columns_, map_, turned_); }
 

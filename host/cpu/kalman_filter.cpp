@@ -82,6 +82,11 @@ class Filter {
         *p = arena.take<std::int32_t>(B * chunks_);
       }
       done_ = arena.take<std::int64_t>(B);
+      constant_ = cpu::kalman::is_constant(a.model, a.data);
+      if (constant_) {
+        settled_ = arena.take<Real>(B * GroupFilter<Real>::settled_size(n, a.model.m));
+        has_settled_ = arena.take<std::int32_t>(B);
+      }
     }
   }
 
@@ -125,8 +130,8 @@ class Filter {
     return longest / parts_.size;
   }
 
-  /// Steps 0 .. end of sequence b, diffuse ones further where that takes longer. The moments after
-  /// them are scratch.group's, and `done` the steps.
+  /// Steps 0 .. end of sequence b, further where it is diffuse for longer, or settles soon. The
+  /// moments after them are scratch.group's, and `done` the steps.
   std::int32_t begin(std::int64_t b, std::int64_t end, FilterScratch<Real>& s,
                      std::int64_t* done = nullptr) {
     std::int64_t merged = 0;
@@ -138,6 +143,12 @@ class Filter {
       end = *done = std::max(end, (merged + chunk_ - 1) / chunk_ * chunk_);
     }
     s.group.resume(merged, end, b, s.diffuse.moments.m, s.diffuse.moments.P);
+    const std::int64_t most = std::min(length(b), cpu::kalman::kSettlesWithin);
+    while (done != nullptr && constant_ && !s.group.settled() && *done < most) {
+      if (s.group.status(0) != 0) break;
+      s.group.go_on(*done, *done + chunk_, b);
+      *done += chunk_;
+    }
     return s.group.status(0);
   }
 
@@ -154,10 +165,18 @@ class Filter {
   enum Plan : std::int32_t { nothing, one_chunk, to_the_end };
   std::int64_t length(std::int64_t b) const { return cpu::kalman::length_of(a_.data.layout, b); }
 
+  /// What the steps of b after the first chunk have settled to, or null.
+  Real* settled(std::int64_t b) const {
+    if (!constant_ || has_settled_[b] == 0) return nullptr;
+    return settled_ + b * GroupFilter<Real>::settled_size(a_.model.n, a_.model.m);
+  }
+
   /// Chunk i = b chunks_ + its place. The first of each sequence is filtered, and the others are
-  /// summarised; then each knows the moments that it starts from, and is filtered.
+  /// summarised; then each knows the moments that it starts from, and is filtered. In a model that
+  /// does not change the first comes first, until its covariances have settled.
   void run_chunks() {
     const std::int64_t B = a_.data.layout.B;
+    if (constant_) share(B, [this](std::int64_t b, FilterScratch<Real>& s) { begin_chunks(b, s); });
     share(B * chunks_, [this](std::int64_t i, FilterScratch<Real>& s) { open_chunk(i, s); });
     share(B, [this](std::int64_t b, FilterScratch<Real>& s) { find_starts(b, s); });
     share(B * chunks_, [this](std::int64_t i, FilterScratch<Real>& s) { filter_chunk(i, s); });
@@ -169,18 +188,36 @@ class Filter {
     }
   }
 
-  void open_chunk(std::int64_t i, FilterScratch<Real>& s) {
-    const std::int64_t b = i / chunks_, first = i % chunks_ * chunk_, n = a_.model.n;
-    status_[i] = 0;
-    if (first > 0) {  // the last of a sequence need no summary
-      summarised_[i] = first + chunk_ < length(b) &&
-                       s.summariser.summarise(first, first + chunk_, b, summary(i));
-      return;
-    }
+  /// The first chunk of sequence b.
+  void begin_chunks(std::int64_t b, FilterScratch<Real>& s) {
+    const std::int64_t n = a_.model.n, i = b * chunks_;
     done_[b] = 0;
     status_[i] = begin(b, chunk_, s, &done_[b]);
     std::copy_n(s.group.last_mean(), n, start(i));
     std::copy_n(s.group.last_covariance(), n * n, start(i) + n);
+    if (!constant_) return;
+    has_settled_[b] = status_[i] == 0 && s.group.settled() ? 1 : 0;
+    if (has_settled_[b] != 0) s.group.save_settled(chunk_, settled(b), s.summariser.scratch());
+  }
+  void open_chunk(std::int64_t i, FilterScratch<Real>& s) {
+    const std::int64_t b = i / chunks_, first = i % chunks_ * chunk_, end = first + chunk_;
+    if (first == 0) {
+      if (!constant_) begin_chunks(b, s);
+      return;
+    }
+    status_[i] = 0;
+    if (constant_ && first < done_[b]) return;
+    summarised_[i] = 0;
+    if (end >= length(b)) return;  // the last of a sequence need no summary
+    if (const Real* covariances = settled(b)) {
+      Real* mean = summary(i).b;
+      std::fill_n(mean, a_.model.n, Real(0));
+      s.group.resume_settled(first, end, b, mean, covariances);
+      std::copy_n(s.group.last_mean(), a_.model.n, mean);
+      summarised_[i] = s.group.status(0) == 0;
+    } else {
+      summarised_[i] = s.summariser.summarise(first, end, b, summary(i));
+    }
   }
 
   /// The moments before each chunk of sequence b. One without a summary goes on to the end.
@@ -195,7 +232,12 @@ class Filter {
       plan_[i] = to_the_end;
       if (place == chunks_ - 1 || summarised_[i] == 0) return;
       std::copy_n(start(i), size, start(i + 1));
-      if (!s.summariser.apply(summary(i), start(i + 1), start(i + 1) + n)) return;
+      if (Real* covariances = settled(b)) {
+        cpu::multiply_vector(n, n, s.group.power_of(covariances), start(i), start(i + 1));
+        cpu::axpy(n, Real(1), summary(i).b, start(i + 1));
+      } else if (!s.summariser.apply(summary(i), start(i + 1), start(i + 1) + n)) {
+        return;
+      }
       plan_[i] = one_chunk;
       from = start(i + 1);
     }
@@ -205,7 +247,11 @@ class Filter {
     if (plan_[i] == nothing) return;
     const std::int64_t b = i / chunks_, first = i % chunks_ * chunk_;
     const std::int64_t end = plan_[i] == one_chunk ? first + chunk_ : length(b);
-    s.group.resume(first, end, b, start(i), start(i) + a_.model.n);
+    if (const Real* covariances = settled(b)) {
+      s.group.resume_settled(first, end, b, start(i), covariances);
+    } else {
+      s.group.resume(first, end, b, start(i), start(i) + a_.model.n);
+    }
     status_[i] = s.group.status(0);
   }
 
@@ -216,16 +262,18 @@ class Filter {
   Real *summaries_ = nullptr, *starts_ = nullptr;
   std::int32_t *status_ = nullptr, *summarised_ = nullptr, *plan_ = nullptr;  // of chunks
   std::int64_t* done_ = nullptr;  // steps of each sequence that its first chunk came to
+  bool constant_ = false;         // settled covariances are looked for, and kept:
+  Real* settled_ = nullptr;
+  std::int32_t* has_settled_ = nullptr;
 };
 
 }  // namespace
 
 std::int64_t kalman_chunk(std::int64_t T, std::int64_t B, int threads, bool constant) {
-  if (constant) return std::max<std::int64_t>(T, 1);
-  // Three times the work pays where a sequence may have more than three threads.
-  const std::int64_t each = B > 0 ? threads / B : 0;
-  return each > 3 ? std::max<std::int64_t>((T + each - 1) / each, 64)
-                  : std::max<std::int64_t>(T, 1);
+  // Chunks are three times the work, twice where covariances settle; there the first goes alone.
+  const std::int64_t each = B > 0 ? threads / B : 0, parts = constant ? 4 * each : each;
+  if (each <= (constant ? 2 : 3)) return std::max<std::int64_t>(T, 1);
+  return std::max<std::int64_t>((T + parts - 1) / parts, constant ? 1024 : 64);
 }
 
 template <class Real>

@@ -29,6 +29,12 @@ class StateCovariance {
     return true;
   }
 
+  /// P, where no step to come changes it.
+  void keep(const Real* P) {
+    std::copy_n(P, n_ * n_, P_);
+    stale_ = false;
+  }
+
   /// False where Q is not positive semidefinite, of which only the square root says so.
   bool predict(const Real* A, const Real* Q) {
     if (form_ != KalmanForm::square_root) {

@@ -180,6 +180,7 @@ void backward_group(const KalmanBackwardArgs<Real>& a, std::int64_t first, std::
   for (; t >= 0; --t) {
     const bool kept = same && s.reverse.settled();
     same = s.replay.same_at(t, first);
+    if (!same) s.reverse.start_settling();
     if (kept && same && s.reverse.mapped()) {  // constants stand
     } else if (kept && same && s.reverse.map(t, s.replay)) {
       std::fill_n(s.r, n, Real(0));
@@ -208,11 +209,7 @@ void backward_group(const KalmanBackwardArgs<Real>& a, std::int64_t first, std::
     cpu::kalman::add_likelihood_step(constant, t, first, kappas, s);
     if (t == 0) break;
     cpu::kalman::go_back(n, cpu::kalman::at(a.model.A, layout, t, first), s.r, s.N, s);
-    if (same) {
-      s.reverse.after_step(t, s.N, s.replay);
-    } else {
-      s.reverse.start_settling();
-    }
+    if (same) s.reverse.after_step(t, s.N, s.replay);
   }
 }
 

@@ -27,7 +27,7 @@ class GroupFilter {
   /// Steps 0 .. end of sequences first .. first + count, from m0 and P0. `writes`: what all share
   /// as well. \return the steps before the one whose covariance broke
   std::int64_t run(std::int64_t end, std::int64_t first, std::int64_t count, bool writes = true) {
-    writes_ = writes;
+    writes_ = writes, map_of_ = nullptr;
     const std::int64_t n = a_.model.n;
     std::fill_n(x_, (n + a_.model.m + map_.inputs()) * count, Real(0));
     for (std::int64_t g = 0; a_.model.m0 && g < count; ++g) {
@@ -38,9 +38,43 @@ class GroupFilter {
   /// Steps begin .. end of sequence b, from the moments of the step before, or of the prior.
   void resume(std::int64_t begin, std::int64_t end, std::int64_t b, const Real* m, const Real* P) {
     if (begin == 0) return static_cast<void>(run(end, b, 1));
+    map_of_ = nullptr;
     std::copy_n(m, a_.model.n, x_);
     run_from(begin, end, b, 1, covariances_.start_from(P));
   }
+
+  /// \name Chunks of one sequence b whose covariances have settled; the model does not change.
+  /// \{
+
+  /// Steps begin .. end after the steps before them.
+  void go_on(std::int64_t begin, std::int64_t end, std::int64_t b) {
+    run_from(begin, end, b, 1, true);
+  }
+  /// The last steps were one linear map each.
+  bool settled() const { return mapped_; }
+  static std::int64_t settled_size(std::int64_t n, std::int64_t m) {
+    return Covariances<Real>::settled_size(n, m) + n * n;
+  }
+  /// What resume_settled takes, and the map of a mean over `steps` of them. Scratch 2 n^2.
+  void save_settled(std::int64_t steps, Real* to, Real* scratch) {
+    const std::int64_t n = a_.model.n;
+    covariances_.save_settled(to);
+    for (std::int64_t i = 0; i < n; ++i) put_column(n, map_.map().image(i), n, i, scratch);
+    raise(n, steps, scratch, power_of(to), scratch + n * n);
+  }
+  Real* power_of(Real* settled) const {
+    return settled + Covariances<Real>::settled_size(a_.model.n, a_.model.m);
+  }
+  /// Steps begin .. end from the mean of the step before.
+  void resume_settled(std::int64_t begin, std::int64_t end, std::int64_t b, const Real* m,
+                      const Real* settled) {
+    std::copy_n(m, a_.model.n, x_);
+    covariances_.start_settled(begin, b, settled);
+    if (map_of_ != settled) was_settled_ = false;
+    map_of_ = settled;
+    run_from(begin, end, b, 1, true);
+  }
+  /// \}
 
   /// 0, or 1 + the step where the group's g-th sequence broke: its rows from there on are not
   /// written.
@@ -64,14 +98,16 @@ class GroupFilter {
       longest_ = std::max(longest_, end_[g]);
     }
     runs_ = count == 1 && may_run();
-    bool settled = false, mapped = false, sound = true;
+    bool sound = true;
     for (; t < longest_ && sound; ++t) {
       sound = starts_well && covariances_.step(t, first);
-      if (covariances_.settled() != settled) {
-        settled = !settled;
-        mapped = settled && build_map(t);
+      if (!covariances_.settled()) {
+        was_settled_ = mapped_ = false;
+      } else if (!was_settled_) {
+        was_settled_ = true;
+        mapped_ = build_map(t);
       }
-      if (mapped && runs_) {
+      if (mapped_ && runs_) {
         t = run_map(t) - 1;
         continue;
       }
@@ -80,7 +116,7 @@ class GroupFilter {
         continue;
       }
       if (a_.shared_covariance && writes_) write_covariances(t);
-      mapped ? apply_map(t) : step_means(t);
+      mapped_ ? apply_map(t) : step_means(t);
     }
     return sound ? longest_ : t - 1;
   }
@@ -258,6 +294,8 @@ class GroupFilter {
   Real *x_, *out_, *vector_, *log_likelihood_, *half_over_f_, log_normalizer_ = 0;
   std::int64_t first_ = 0, count_ = 0, longest_ = 0, *end_, *bad_;
   bool writes_ = true, runs_ = false;  // whole runs of mapped steps are taken at once
+  bool was_settled_ = false, mapped_ = false;
+  const Real* map_of_ = nullptr;  // the settled covariances that the map is of
 };
 
 }  // namespace seqvae::cpu::kalman

@@ -39,8 +39,16 @@ class GroupReverse {
     first_ = first, count_ = count;
     start_settling();
   }
+  /// Steps t and before of sequence b, the covariances and N settled as they were after it.
+  void resume(std::int64_t t, std::int64_t b, Replay<Real>& replay) {
+    first_ = b, count_ = 1, mapped_ = false;
+    settling_.settle();
+    if (replay.same_at(t, b)) return;
+    built_ = false;
+    replay.run(t, b);
+  }
   /// A step of other gains.
-  void start_settling() { settling_.reset(), mapped_ = false; }
+  void start_settling() { settling_.reset(), mapped_ = built_ = false; }
 
   /// Before and after step t, whose gains are those of the step after it, went back from N.
   void before_step(const Real* N) { std::copy_n(N, model_.n * model_.n, N_); }
@@ -56,7 +64,7 @@ class GroupReverse {
 
   /// Makes the map where there is none. False where it would lose digits.
   bool map(std::int64_t t, const Replay<Real>& replay) {
-    mapped_ = mapped_ || build(t, replay);
+    mapped_ = built_ = built_ || build(t, replay);
     return mapped_;
   }
   bool mapped() const { return mapped_; }  ///< the steps to come, and the last, are by the map
@@ -85,6 +93,22 @@ class GroupReverse {
       multiply(n, n, count_, square_, x_, out_);
       std::copy_n(out_, n * count_, x_);
     }
+  }
+
+  /// Steps end - 1 .. begin of sequence b, all settled, from r = 0.
+  void map_back(std::int64_t begin, std::int64_t end, std::int64_t b, Replay<Real>& replay) {
+    std::fill_n(x_, model_.n, Real(0));
+    resume(end - 1, b, replay);
+    for (std::int64_t t = end - 1; t >= begin; --t) {
+      if (!map(t, replay)) replay.run(t, b);
+      step(t, replay);
+    }
+  }
+  /// out = Phi^steps of steps like t, r of zero innovations going back as Phi^T r.
+  void raise_transition(std::int64_t steps, std::int64_t t, const Replay<Real>& replay, Real* out) {
+    const std::int64_t n = model_.n;
+    write_transition(n, replay.observation(), replay.gains(), A(t), vector_, square_);
+    raise(n, steps, square_, out, N_);
   }
 
   /// \name Of the step to come, or the last; sequences side by side.
@@ -203,7 +227,7 @@ class GroupReverse {
   LinearMap<Real> map_;
   std::int64_t first_ = 0, count_ = 0;
   Real *x_, *out_, *forward_x_, *predicted_, *expected_, *image_, *N_, *square_, *vector_;
-  bool mapped_ = false;
+  bool mapped_ = false, built_ = false;  // built_: of the gains replayed last
 };
 
 }  // namespace seqvae::cpu::kalman

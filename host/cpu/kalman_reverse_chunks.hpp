@@ -53,6 +53,12 @@ class ReverseSummariser {
     transposed_multiply_vector(n, n, A, s.g, vector_);
     std::copy_n(vector_, n, s.g);
   }
+  /// r from after a stretch to before it, Phi not the summary's.
+  void apply_settled(const ReverseSummary<Real>& s, const Real* Phi, Real* r) const {
+    const std::int64_t n = model_.n;
+    transposed_multiply_vector(n, n, Phi, r, vector_);
+    for (std::int64_t i = 0; i < n; ++i) r[i] = vector_[i] + s.w[i];
+  }
   /// r and N from after a stretch to before it.
   void apply(const ReverseSummary<Real>& s, Real* r, Real* N) const {
     const std::int64_t n = model_.n;
@@ -73,18 +79,25 @@ class ReverseSummariser {
   Real *step_, *product_, *scratch_, *vector_;
 };
 
-/// The chunks of every sequence, numbered b count + place, and a summary of each.
+/// The chunks of every sequence, numbered b count + place, and a summary of each. In a model that
+/// does not change the last go in turn, until the covariances and N have settled. From there on r
+/// goes back over a chunk as Phi^T r + w, with one Phi for all, and N stays.
 template <class Real>
 class ReverseChunks {
  public:
-  /// `length` steps each of at most T.
-  ReverseChunks(std::int64_t n, const RowLayout& layout, std::int64_t length, Arena& arena)
-      : n_(n), layout_(layout), length_(length) {
+  /// `length` steps each of at most T. `constant`: the steps may settle.
+  ReverseChunks(std::int64_t n, const RowLayout& layout, const KalmanFiltered<Real>& filtered,
+                std::int64_t length, bool constant, Arena& arena)
+      : n_(n), layout_(layout), filtered_(filtered), length_(length) {
     if (length < layout.T) count_ = (layout.T + length - 1) / length;
-    if (count_ > 1) {
-      summaries_ = arena.take<Real>(all() * ReverseSummary<Real>::size(n));
-      starts_ = arena.take<Real>(all() * (n + n * n));
-    }
+    if (count_ == 1) return;
+    summaries_ = arena.take<Real>(all() * ReverseSummary<Real>::size(n));
+    starts_ = arena.take<Real>(all() * (n + n * n));
+    constant_ = constant;
+    if (!constant) return;
+    powers_ = arena.take<Real>(layout.B * n * n);
+    taken_ = arena.take<std::int64_t>(layout.B);
+    settled_ = arena.take<std::int32_t>(layout.B);
   }
   std::int64_t count() const { return count_; }  ///< of a sequence
   std::int64_t all() const { return layout_.B * count_; }
@@ -95,23 +108,60 @@ class ReverseChunks {
     const std::int64_t last = length_of(layout_, sequence(i));
     return count_ == 1 ? last : std::min(last, begin(i) + length_);
   }
-  /// The first of a sequence has nobody before it, one past the end no steps.
-  bool needs_summary(std::int64_t i) const { return begin(i) > 0 && begin(i) < end(i); }
   ReverseSummary<Real> summary(std::int64_t i) const {
     return {n_, summaries_ + i * ReverseSummary<Real>::size(n_)};
   }
 
-  /// Leaves what comes to each chunk of sequence b from later in its start. Scratch: r[n], N[n][n].
-  void find_starts(std::int64_t b, const ReverseSummariser<Real>& summariser, Real* r,
-                   Real* N) const {
+  /// \name The last chunks of sequence b, in turn.
+  /// \{
+  bool constant() const { return constant_; }
+  std::int64_t length() const { return length_; }
+  /// Where they end at the latest.
+  std::int64_t begin_in_turn(std::int64_t b) const {
+    const std::int64_t before = length_of(layout_, b) - kSettlesWithin;
+    return std::max<std::int64_t>(before, 0) / length_ * length_;
+  }
+  /// They came to step t, with r and N before it. `settled`: so have they.
+  void take(std::int64_t b, std::int64_t t, bool settled, const Real* r, const Real* N) const {
+    taken_[b] = t, settled_[b] = settled ? 1 : 0;
+    if (t > 0) write_start(b * count_ + t / length_ - 1, r, N);
+  }
+  /// The Phi of a chunk that has settled, [n][n].
+  Real* power(std::int64_t b) const { return powers_ + b * n_ * n_; }
+  /// The first step that they took; the sequence's length where there are none.
+  std::int64_t taken(std::int64_t b) const { return constant_ ? taken_[b] : length_of(layout_, b); }
+  /// \}
+
+  /// The chunk has steps, and did not go in turn.
+  bool is_left(std::int64_t i) const { return begin(i) < taken(sequence(i)); }
+  /// The first of a sequence has nobody before it.
+  bool needs_summary(std::int64_t i) const { return begin(i) > 0 && is_left(i); }
+  /// All steps of the chunk have settled, so that its summary is w alone.
+  bool is_settled(std::int64_t i) const { return is_settled_at(begin(i) - 1, sequence(i)); }
+  /// Its last has, so that its start are r and N.
+  bool starts_settled(std::int64_t i) const { return is_settled_at(end(i) - 2, sequence(i)); }
+
+  /// Leaves what comes to each chunk of sequence b from later in its start. `leave`: from r and N
+  /// of settled steps to what others carry. Scratch: r[n], N[n][n].
+  template <class Leave>
+  void find_starts(std::int64_t b, const ReverseSummariser<Real>& summariser, Real* r, Real* N,
+                   const Leave& leave) const {
+    std::int64_t i = b * count_ + (taken(b) + length_ - 1) / length_ - 1;
     std::fill_n(r, n_, Real(0));
     std::fill_n(N, n_ * n_, Real(0));
-    for (std::int64_t i = (b + 1) * count_ - 1; i >= b * count_; --i) {
-      if (begin(i) >= end(i)) continue;
-      Real* const at = starts_ + i * (n_ + n_ * n_);
-      std::copy_n(r, n_, at);
-      std::copy_n(N, n_ * n_, at + n_);
-      if (begin(i) > 0) summariser.apply(summary(i), r, N);
+    if (constant_ && i >= b * count_) read_start(i, r, N);
+    bool settled = constant_ && settled_[b] != 0;
+    const auto leave_from = [&](bool stays) {
+      if (settled && !stays) leave();
+      settled = settled && stays;
+    };
+    for (; i >= b * count_; --i) {
+      leave_from(starts_settled(i));
+      write_start(i, r, N);
+      if (begin(i) == 0) return;
+      leave_from(is_settled(i));
+      settled ? summariser.apply_settled(summary(i), power(b), r)
+              : summariser.apply(summary(i), r, N);
     }
   }
   void read_start(std::int64_t i, Real* r, Real* N) const {
@@ -121,10 +171,28 @@ class ReverseChunks {
   }
 
  private:
+  void write_start(std::int64_t i, const Real* r, const Real* N) const {
+    Real* const at = starts_ + i * (n_ + n_ * n_);
+    std::copy_n(r, n_, at);
+    std::copy_n(N, n_ * n_, at + n_);
+  }
+  /// Steps after t have the gains of b's last, and N has settled after them.
+  bool is_settled_at(std::int64_t t, std::int64_t b) const {
+    if (!constant_ || settled_[b] == 0 || t < 0) return false;
+    const auto P = [&](std::int64_t step) {
+      return filtered_.covariance[covariance_row(layout_, filtered_.shared_covariance, step, b)];
+    };
+    return std::equal(P(t), P(t) + n_ * n_, P(length_of(layout_, b) - 1));
+  }
+
   std::int64_t n_;
   const RowLayout& layout_;
+  const KalmanFiltered<Real>& filtered_;
   std::int64_t length_, count_ = 1;
-  Real *summaries_ = nullptr, *starts_ = nullptr;
+  bool constant_ = false;
+  Real *summaries_ = nullptr, *starts_ = nullptr, *powers_ = nullptr;
+  std::int64_t* taken_ = nullptr;
+  std::int32_t* settled_ = nullptr;
 };
 
 }  // namespace seqvae::cpu::kalman

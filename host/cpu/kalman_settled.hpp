@@ -68,6 +68,7 @@ class Settling {
   }
   bool settled() const { return to_go_ == 0; }
   void reset() { to_go_ = kNotYet; }
+  void settle() { to_go_ = 0; }  ///< it is known to have settled
 
   /// After a step from `last` to X that is like the one before: X - limit becomes
   /// Phi (X - limit) Phi^T, with the Phi that write_Phi writes. `others_have`: what else there is
@@ -89,6 +90,25 @@ class Settling {
   Real *Phi_, *work_, *root_;
   int to_go_ = kNotYet;  // steps until it has settled
 };
+
+/// In models that do not change the first of many chunks goes on for so long until it has settled:
+/// then all others cost little.
+constexpr std::int64_t kSettlesWithin = 512;
+
+/// out = A^power, [n][n], by squaring. A is lost; scratch n^2.
+template <class Real>
+void raise(std::int64_t n, std::int64_t power, Real* A, Real* out, Real* scratch) {
+  std::fill_n(out, n * n, Real(0));
+  for (std::int64_t i = 0; i < n; ++i) out[i * (n + 1)] = 1;
+  for (; power > 0; power /= 2) {
+    if (power % 2 == 1) {
+      multiply(n, n, n, A, out, scratch);
+      std::copy_n(scratch, n * n, out);
+    }
+    multiply(n, n, n, A, A, scratch);
+    std::copy_n(scratch, n * n, A);
+  }
+}
 
 /// Phi = prod_i (I - k_i c_i^T) A with k[count][n]. Scratch: n.
 template <class Real>
@@ -135,6 +155,35 @@ class Covariances {
     predicts_ = true;
     return state_.set(P);
   }
+
+  /// \name What has settled, for whoever goes on from there in a model that does not change.
+  /// \{
+  static std::int64_t settled_size(std::int64_t n, std::int64_t m) {
+    return 2 * n * n + m * n + 2 * m;
+  }
+  void save_settled(Real* to) {
+    const std::int64_t nn = model_.n * model_.n, m = model_.m;
+    to = std::copy_n(state_.P(), nn, to);
+    to = std::copy_n(predicted_, nn, to);
+    to = std::copy_n(k_, m * model_.n, to);
+    to = std::copy_n(f_, m, to);
+    std::copy_n(log_f_, m, to);
+  }
+  /// Before step t of sequence b.
+  void start_settled(std::int64_t t, std::int64_t b, const Real* from) {
+    const std::int64_t nn = model_.n * model_.n, m = model_.m;
+    A_ = at(model_.A, data_.layout, t, b), Q_ = at(model_.Q, data_.layout, t, b);
+    observation_.read_model(t, b);
+    predicts_ = true;
+    settling_.settle();
+    state_.keep(from);
+    std::copy_n(from + nn, nn, predicted_);
+    std::copy_n(from + 2 * nn, m * model_.n, k_);
+    from += 2 * nn + m * model_.n;
+    std::copy_n(from, m, f_);
+    std::copy_n(from + m, m, log_f_);
+  }
+  /// \}
 
   /// Step t of sequence b: the prediction (but of the first step), then each observed component.
   /// False where a variance is not positive, or R (Q: square root only) not semidefinite.

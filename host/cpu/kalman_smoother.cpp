@@ -53,13 +53,13 @@ void add_delta(std::int64_t n, std::int64_t q, const Real* D, const Real* E, Rea
   }
 }
 
-/// E[z_t | y] of sequences first .. first + count.
+/// E[z_t | y] of sequences first .. first + count. `mapped`: step t + 1 was by the map.
 template <class Real>
 void write_means(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t first,
-                 std::int64_t count, SmootherScratch<Real>& s) {
+                 std::int64_t count, bool mapped, SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
   if (!a.mean) return;
-  const Real* Pr = s.reverse.mapped() ? s.reverse.Pr() : s.reverse.find_Pr(s.filtered.P);
+  const Real* Pr = mapped ? s.reverse.Pr() : s.reverse.find_Pr(s.filtered.P);
   for (std::int64_t g = 0; g < count; ++g) {
     const std::int64_t row = cpu::kalman::row_of(a.data.layout, t, first + g);
     const Real* m = s.filtered.q > 0 ? s.filtered.m : a.filtered.mean[row];
@@ -84,17 +84,12 @@ void copy_to_others(const KalmanSmootherArgs<Real>& a, const Rows<Real>& out, st
   }
 }
 
-/// `kept`: the covariance is that of the step after.
 template <class Real>
-void write_covariance(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, bool kept,
+void write_covariance(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b,
                       SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
   const Moments<Real>& f = s.filtered;
   Real* out = covariance_of(a, a.covariance, t, b);
-  if (kept) {
-    std::copy_n(covariance_of(a, a.covariance, t + 1, b), n * n, out);
-    return;
-  }
   cpu::congruence(n, n, f.P, s.N, s.first, s.replay.scratch());
   for (std::int64_t i = 0; i < n * n; ++i) out[i] = f.P[i] - s.first[i];
   if (f.q > 0) add_delta(n, f.q, s.D, s.D, out);
@@ -127,11 +122,7 @@ template <class Real>
 void step_back_N(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t b, bool same,
                  SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
-  if (same) {
-    s.reverse.before_step(s.N);
-  } else {
-    s.reverse.start_settling();
-  }
+  if (same) s.reverse.before_step(s.N);
   for (std::int64_t i = s.replay.count() - 1; i >= 0; --i) {
     cpu::kalman::step_back_N(n, s.replay.c(i), s.replay.update(i), s.N, s.vector);
   }
@@ -141,26 +132,37 @@ void step_back_N(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t
   if (same) s.reverse.after_step(t, s.N, s.replay);
 }
 
-/// Steps begin .. end of sequences first .. first + count from s.reverse.r() and s.N after
-/// them. Diffuse states: one sequence, all of it.
+/// Steps begin .. end of sequences first .. first + count from s.reverse.r() and s.N after them.
+/// Diffuse states: one sequence, all of it. `like`: a step that settled with those after `end`, or
+/// -1. `stop` > 0: on to r and N before the first step, which is a multiple of `stop` where steps
+/// have settled. \return the first step
 template <class Real>
-void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t count,
-            std::int64_t begin, std::int64_t end, SmootherScratch<Real>& s) {
+std::int64_t smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t count,
+                    std::int64_t begin, std::int64_t end, std::int64_t like, std::int64_t stop,
+                    SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n, last = end - 1;
   auto& replay = s.replay;
-  s.reverse.start(first, count);
-  replay.forget();
+  bool same = like >= 0;  // step t + 1 had the gains of t + 2, and P_t is P_{t+1}
+  if (same) {
+    s.reverse.resume(last, first, replay);
+  } else {
+    s.reverse.start(first, count);
+    replay.forget();
+  }
   const bool writes = !a.shared_covariance || first == 0;  // covariances
-  bool same = false;  // step t + 1 had the gains of t + 2, and P_t is P_{t+1}
+  const auto copy = [&](const Rows<Real>& out, std::int64_t t) {
+    const std::int64_t from = t == last ? like : t + 1;
+    std::copy_n(covariance_of(a, out, from, first), n * n, covariance_of(a, out, t, first));
+  };
   for (std::int64_t t = last; t >= begin; --t) {
     if (t == replay.last_diffuse(first)) replay.enter_diffuse(t, first, s.reverse.r(), s.N);
     const bool diffuse = replay.diffuse(t, first);
     const bool kept = same && s.reverse.settled() && !diffuse;
-    if (!kept) replay.filtered_moments(t, first, diffuse, s.filtered);
+    if (!kept || t == last) replay.filtered_moments(t, first, diffuse, s.filtered);
     if (s.filtered.q > 0) delta_moves(n, s.filtered, s, s.D);
-    write_means(a, t, first, count, s);
+    write_means(a, t, first, count, s.reverse.mapped() && t < last, s);
     if (a.covariance && writes) {
-      write_covariance(a, t, first, kept, s);
+      kept ? copy(a.covariance, t) : write_covariance(a, t, first, s);
       copy_to_others(a, a.covariance, t, first, count);
     }
     if (a.lag_one && t < last && replay.diffuse(t + 1, first)) {  // step t + 1 waited for D
@@ -168,26 +170,28 @@ void smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::int64_t 
     }
     std::swap(s.D, s.D_later);
     same = replay.same_at(t, first);
+    if (!same) s.reverse.start_settling();
     const bool mapped = kept && same && s.reverse.map(t, replay);
     if (!mapped) {
       s.reverse.leave();
       replay.run(t, first);
     }
     if (a.lag_one && writes) {
-      Real* out = covariance_of(a, a.lag_one, t, first);
       if (t == 0) {
-        std::fill_n(out, n * n, Real(0));
+        std::fill_n(covariance_of(a, a.lag_one, t, first), n * n, Real(0));
       } else if (kept && same) {
-        std::copy_n(covariance_of(a, a.lag_one, t + 1, first), n * n, out);
+        copy(a.lag_one, t);
       } else {
         write_lag_one(a, t, first, s);
       }
       copy_to_others(a, a.lag_one, t, first, count);
     }
-    if (t == begin) break;
+    if (t == 0 || (t == begin && stop == 0)) break;
     s.reverse.step(t, replay);
     if (!mapped) step_back_N(a, t, first, same, s);
+    if (stop > 0 && mapped && t % stop == 0) return t;
   }
+  return begin;
 }
 
 /// Steps begin .. end of sequence b as a map of r and N.
@@ -225,7 +229,8 @@ class Smoother {
             a.pool,
             [&a, most = parts_.size](Arena& from) { return SmootherScratch<Real>(a, most, from); },
             arena),
-        chunks_(a.model.n, a.data.layout, chunk_of(a, together_), arena) {}
+        chunks_(a.model.n, a.data.layout, a.filtered, chunk_of(a, together_),
+                cpu::kalman::is_constant(a.model, a.data), arena) {}
 
   void run() const {
     if (chunks_.count() > 1) return run_chunks();
@@ -235,7 +240,7 @@ class Smoother {
         while (together_ && end < parts_.end(i) && length(end) == length(b)) ++end;
         std::fill_n(s.reverse.r(), (end - b) * a_.model.n, Real(0));
         std::fill_n(s.N, a_.model.n * a_.model.n, Real(0));
-        smooth(a_, b, end - b, 0, length(b), s);
+        smooth(a_, b, end - b, 0, length(b), -1, 0, s);
         b = end;
       }
     });
@@ -251,17 +256,37 @@ class Smoother {
   }
   void run_chunks() const {
     using Scratch = SmootherScratch<Real>;
+    if (chunks_.constant()) {
+      threads_.deal(a_.workspace, a_.data.layout.B, [this](std::int64_t b, Scratch& s) {
+        std::fill_n(s.reverse.r(), a_.model.n, Real(0));
+        std::fill_n(s.N, a_.model.n * a_.model.n, Real(0));
+        const std::int64_t t =
+            smooth(a_, b, 1, chunks_.begin_in_turn(b), length(b), -1, chunks_.length(), s);
+        const bool settled = t > 0 && s.reverse.mapped();
+        chunks_.take(b, t, settled, s.reverse.r(), s.N);
+        if (settled) {
+          s.reverse.raise_transition(chunks_.length(), t, s.replay, chunks_.power(b));
+        }
+      });
+    }
     threads_.deal(a_.workspace, chunks_.all(), [this](std::int64_t i, Scratch& s) {
       if (!chunks_.needs_summary(i)) return;
-      summarise(a_, chunks_.sequence(i), chunks_.begin(i), chunks_.end(i), chunks_.summary(i), s);
+      const std::int64_t b = chunks_.sequence(i);
+      if (!chunks_.is_settled(i)) {
+        return summarise(a_, b, chunks_.begin(i), chunks_.end(i), chunks_.summary(i), s);
+      }
+      s.reverse.map_back(chunks_.begin(i), chunks_.end(i), b, s.replay);
+      std::copy_n(s.reverse.r(), a_.model.n, chunks_.summary(i).w);
     });
     threads_.deal(a_.workspace, a_.data.layout.B, [this](std::int64_t b, Scratch& s) {
-      chunks_.find_starts(b, s.summariser, s.reverse.r(), s.N);
+      chunks_.find_starts(b, s.summariser, s.reverse.r(), s.N, [] {});
     });
     threads_.deal(a_.workspace, chunks_.all(), [this](std::int64_t i, Scratch& s) {
-      if (chunks_.begin(i) >= chunks_.end(i)) return;
+      if (!chunks_.is_left(i)) return;
+      const std::int64_t b = chunks_.sequence(i);
+      const std::int64_t like = chunks_.starts_settled(i) ? chunks_.taken(b) : -1;
       chunks_.read_start(i, s.reverse.r(), s.N);
-      smooth(a_, chunks_.sequence(i), 1, chunks_.begin(i), chunks_.end(i), s);
+      smooth(a_, b, 1, chunks_.begin(i), chunks_.end(i), like, 0, s);
     });
   }
   std::int64_t length(std::int64_t b) const { return cpu::kalman::length_of(a_.data.layout, b); }

@@ -292,9 +292,9 @@ struct KalmanSampleBackwardArgs {
 };
 
 /// The chunk that is fastest for T steps of B sequences on so many threads; T where that is one
-/// step after the other. Chunks cost about three times the work: they pay where threads would have
+/// step after the other. Chunks cost up to three times the work: they pay where threads would have
 /// nothing to do. `constant`: A, Q, C and R are those of all steps and nothing is missing, so that
-/// covariances settle; a chunk's map has no settled form, and costs many such steps.
+/// covariances settle; then chunks cost twice the work, and the first of them goes alone.
 std::int64_t kalman_chunk(std::int64_t T, std::int64_t B, int threads, bool constant);
 
 /// Pure: reads sizes and which pointers are null. \throws InvalidArgument on a bad size.
