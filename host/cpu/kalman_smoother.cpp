@@ -53,13 +53,13 @@ void add_delta(std::int64_t n, std::int64_t q, const Real* D, const Real* E, Rea
   }
 }
 
-/// E[z_t | y] of sequences first .. first + count. `mapped`: step t + 1 was by the map.
+/// E[z_t | y] of sequences first .. first + count.
 template <class Real>
 void write_means(const KalmanSmootherArgs<Real>& a, std::int64_t t, std::int64_t first,
-                 std::int64_t count, bool mapped, SmootherScratch<Real>& s) {
+                 std::int64_t count, SmootherScratch<Real>& s) {
   const std::int64_t n = a.model.n;
   if (!a.mean) return;
-  const Real* Pr = mapped ? s.reverse.Pr() : s.reverse.find_Pr(s.filtered.P);
+  const Real* Pr = s.reverse.mapped() ? s.reverse.Pr() : s.reverse.find_Pr(s.filtered.P);
   for (std::int64_t g = 0; g < count; ++g) {
     const std::int64_t row = cpu::kalman::row_of(a.data.layout, t, first + g);
     const Real* m = s.filtered.q > 0 ? s.filtered.m : a.filtered.mean[row];
@@ -160,7 +160,7 @@ std::int64_t smooth(const KalmanSmootherArgs<Real>& a, std::int64_t first, std::
     const bool kept = same && s.reverse.settled() && !diffuse;
     if (!kept || t == last) replay.filtered_moments(t, first, diffuse, s.filtered);
     if (s.filtered.q > 0) delta_moves(n, s.filtered, s, s.D);
-    write_means(a, t, first, count, s.reverse.mapped() && t < last, s);
+    write_means(a, t, first, count, s);
     if (a.covariance && writes) {
       kept ? copy(a.covariance, t) : write_covariance(a, t, first, s);
       copy_to_others(a, a.covariance, t, first, count);

@@ -149,6 +149,11 @@ TEST_P(KalmanSettledChunks, AreTheStepsOneAfterTheOther) {
     for (const auto& [name, values] : gradients_of(p, filtered.view(p), &pool, chunk)) {
       expect_near(values, apart.at(name), 0, name + " on threads");
     }
+    for (auto& [name, values] : gradients_of(p, filtered.view(p), nullptr, chunk, 0.25)) {
+      std::vector<double> whole = values;
+      for (double& x : whole) x *= 4;
+      expect_near(whole, gradients.at(name), 1e-12, name + ", weighted");
+    }
   }
 }
 
@@ -197,6 +202,19 @@ TEST(KalmanChunks, NameTheStepThatBrokeAmongSettledOnes) {
     const auto other = std::size_t(p.row(t, 2) * 2);
     EXPECT_NEAR(f.mean[other], sequential.mean[other], 1e-12);
   }
+}
+
+/// From a mean of zero this chunk's density is none, from the state's own it is.
+TEST(KalmanChunks, OfALevelWhoseSquareIsInfinite) {
+  KalmanProblem p({900, 1, 1, 1, 0, false, false, false, false, false, 0});
+  p.A.values = {1}, p.C.values = {1};
+  p.m0.values = {1e160};
+  std::fill(p.y.begin(), p.y.end(), 1e160);
+  std::fill(p.b.values.begin(), p.b.values.end(), 0);
+  std::fill(p.d.values.begin(), p.d.values.end(), 0);
+  const Filtered sequential(p, KalmanForm::joseph, 900), chunked(p, KalmanForm::joseph, 50);
+  EXPECT_THAT(chunked.status, testing::ElementsAre(0));
+  chunked.expect_near(sequential, 1e-12, "");
 }
 
 TEST(KalmanChunks, AreChosenWhereThreadsWouldHaveNothingToDo) {

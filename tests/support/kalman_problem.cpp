@@ -203,7 +203,8 @@ Smoothed::Smoothed(KalmanProblem& p, const KalmanFiltered<double>& filtered, Thr
 
 std::map<std::string, std::vector<double>> gradients_of(KalmanProblem& p,
                                                         const KalmanFiltered<double>& filtered,
-                                                        ThreadPool* pool, std::int64_t chunk) {
+                                                        ThreadPool* pool, std::int64_t chunk,
+                                                        double weight) {
   std::map<std::string, Array> g = {{"A", p.A}, {"B", p.B}, {"b", p.b}, {"Q", p.Q},   {"C", p.C},
                                     {"D", p.D}, {"d", p.d}, {"R", p.R}, {"m0", p.m0}, {"P0", p.P0}};
   for (auto& [name, array] : g) array.values.assign(array.values.size(), kPoison);
@@ -217,6 +218,8 @@ std::map<std::string, std::vector<double>> gradients_of(KalmanProblem& p,
   args.grad.R = g["R"].view(), args.grad.m0 = g["m0"].view(), args.grad.P0 = g["P0"].view();
   if (p.shape.U > 0) args.grad.B = g["B"].view(), args.grad.D = g["D"].view();
   args.grad.y = {result["y"].data(), p.shape.m};
+  const std::vector<double> weights(std::size_t(p.rows()), weight);
+  if (weight != 1) args.grad_log_likelihood = {weights.data(), 1};
   with_workspace(args, [](const auto& a) { cpu::kalman_backward(a); });
   for (auto& [name, array] : g) {
     std::vector<double>& sum = result[name];

@@ -154,12 +154,13 @@ struct Smoothed {
       : Smoothed(problem, filtered.view(problem)) {}
 };
 
-/// Gradients of the sum of all log-likelihoods by the name of each array of the model and y. Those
-/// of arrays that vary in time but not with the sequence are summed over their steps.
+/// Gradients of `weight` times the sum of all log-likelihoods by the name of each array of the
+/// model and y. Those of arrays that vary in time but not with the sequence are summed over their
+/// steps.
 std::map<std::string, std::vector<double>> gradients_of(KalmanProblem& problem,
                                                         const KalmanFiltered<double>& filtered,
                                                         ThreadPool* pool = nullptr,
-                                                        std::int64_t chunk = 0);
+                                                        std::int64_t chunk = 0, double weight = 1);
 
 /// The joint normal distribution of a sequence's states given its observations before `end`.
 /// Diffuse components are regression coefficients delta with a flat prior.
