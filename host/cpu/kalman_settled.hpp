@@ -136,7 +136,6 @@ class Covariances {
         settling_(model.n, arena) {
     const std::int64_t n = model.n, m = model.m;
     for (Real** p : {&last_, &predicted_}) *p = arena.take<Real>(n * n);
-    scratch_ = arena.take<Real>(2 * n * n);
     for (Real** p : {&w_, &k_}) *p = arena.take<Real>(m * n);
     for (Real** p : {&f_, &last_f_, &log_f_}) *p = arena.take<Real>(m);
     vector_ = arena.take<Real>(n);
@@ -241,7 +240,7 @@ class Covariances {
   Observation<Real> observation_;
   StateCovariance<Real> state_;
   Settling<Real> settling_;
-  Real *last_, *predicted_, *scratch_, *w_, *k_, *f_, *last_f_, *log_f_, *vector_;
+  Real *last_, *predicted_, *w_, *k_, *f_, *last_f_, *log_f_, *vector_;
   const Real *A_ = nullptr, *Q_ = nullptr;  // of the last prediction
   bool predicts_ = false;
 };
