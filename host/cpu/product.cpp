@@ -23,7 +23,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 #if HWY_TARGET <= HWY_AVX3
 constexpr int kMostRows = 10;
 #else
-constexpr int kMostRows = 5;
+constexpr int kMostRows = 6;
 #endif
 
 // The next tile's rows of x, which follow this one's where rows are dense, are fetched meanwhile.
@@ -101,7 +101,9 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
     HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) {
       w[v] = hn::LoadU(d, panel + v * lanes);
-      if (!kTransposed) __builtin_prefetch(panel + v * lanes + kPrefetchBytes / sizeof(Real));
+      if (!kTransposed && v * lanes * sizeof(Real) % 64 == 0) {
+        __builtin_prefetch(panel + v * lanes + kPrefetchBytes / sizeof(Real));
+      }
     }
     panel += p.width;
     HWY_UNROLL(10)
@@ -134,7 +136,7 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
 template <int kVectors, bool kTransposed, class D, class Real = hn::TFromD<D>>
 void tile_of(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t rows,
              std::int64_t column0) {
-  static_assert(kMostRows == 5 || kMostRows == 10);
+  static_assert(kMostRows == 6 || kMostRows == 10);
   switch (rows) {
     case 1:
       return tile<1, kVectors, kTransposed>(d, p, row0, column0);
@@ -146,9 +148,9 @@ void tile_of(D d, const PanelProduct<Real>& p, std::int64_t row0, std::int64_t r
       return tile<4, kVectors, kTransposed>(d, p, row0, column0);
     case 5:
       return tile<5, kVectors, kTransposed>(d, p, row0, column0);
-#if HWY_TARGET <= HWY_AVX3
     case 6:
       return tile<6, kVectors, kTransposed>(d, p, row0, column0);
+#if HWY_TARGET <= HWY_AVX3
     case 7:
       return tile<7, kVectors, kTransposed>(d, p, row0, column0);
     case 8:
@@ -185,52 +187,70 @@ void product(const PanelProduct<Real>& p) {
 }
 
 // Columns begin .. end of a, tile after tile as columns_of makes them, each [summed][its columns].
+// Eight tiles at a time: what they take of a row is a few cache lines, fetched eight rows ahead.
 template <class Real>
 void pack_tiles(const OuterProducts<Real>& p, std::int64_t begin, std::int64_t end, Real* packed) {
+  constexpr std::int64_t kTogether = 8, kAhead = 8;
   const hn::CappedTag<Real, 64 / sizeof(Real)> d;
   const std::int64_t columns = end - begin, tiles = (columns + kMostRows - 1) / kMostRows;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  for (std::int64_t t = 0; t < tiles; ++t) {
-    const std::int64_t first = columns * t / tiles, height = columns * (t + 1) / tiles - first;
-    Real* to = packed + first * p.summed;
-    for (std::int64_t r = 0; r < p.summed; ++r, to += height) {
-      const Real* from = p.a[r] + begin + first;
-      for (std::int64_t c = 0; c < height; c += lanes) {
-        // Whole vectors: what is written too much is written over by what comes next.
-        hn::StoreU(load_first(d, from + c, std::min(lanes, height - c)), d, to + c);
+  for (std::int64_t t0 = 0; t0 < tiles; t0 += kTogether) {
+    const std::int64_t some = std::min(kTogether, tiles - t0);
+    std::int64_t first[kTogether + 1];
+    for (std::int64_t t = 0; t <= some; ++t) first[t] = columns * (t0 + t) / tiles;
+    for (std::int64_t r = 0; r < p.summed; ++r) {
+      const Real* row = p.a[r] + begin;
+      for (std::int64_t c = first[0]; c < first[some];
+           c += 64 / static_cast<std::int64_t>(sizeof(Real))) {
+        __builtin_prefetch(row + kAhead * p.a.stride + c);
+      }
+      for (std::int64_t t = 0; t < some; ++t) {
+        const std::int64_t height = first[t + 1] - first[t];
+        Real* to = packed + first[t] * p.summed + r * height;
+        for (std::int64_t c = 0; c < height; c += lanes) {
+          const Real* from = row + first[t] + c;
+          // Whole vectors where a has as many columns, and what is written too much lies in later
+          // rows of the same tile.
+          if (begin + first[t] + c + lanes <= p.N && c + lanes <= (p.summed - r) * height) {
+            hn::StoreU(hn::LoadU(d, from), d, to + c);
+          } else {
+            std::copy_n(from, std::min(lanes, height - c), to + c);
+          }
+        }
       }
     }
   }
 }
 
 // Both operands are packed, a in blocks of columns, x a panel at a time: they lie in rows far
-// apart, which the hardware does not foresee.
+// apart, which the hardware does not foresee. A panel is as wide as a tile, so that it is all that
+// L1 holds beside one.
 template <class Real>
 void sum_outer_products(const OuterProducts<Real>& p) {
-  constexpr std::int64_t kBlock = 160, kSlack = 64 / sizeof(Real), kColumns = kPanelColumns<Real>;
+  constexpr std::int64_t kBlock = 160;
   const hn::CappedTag<Real, 64 / sizeof(Real)> d;
-  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  alignas(64) Real tiles[kBlock * kSummedRows + kSlack];
-  alignas(64) Real panel[kSummedRows * kColumns];
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d)), width = 2 * lanes;
+  alignas(64) Real tiles[kBlock * kSummedRows];
+  alignas(64) Real panel[kSummedRows * kPanelColumns<Real>];
   for (std::int64_t n = 0; n < p.N; n += kBlock) {
     PanelProduct<Real> one;
     one.rows = std::min(kBlock, p.N - n), one.K = p.summed;
     one.x = {p.a.data + n, p.a.stride}, one.panel = panel;
-    if (p.K > 2 * kColumns) {
+    if (p.K > 2 * kPanelColumns<Real>) {
       pack_tiles(p, n, n + one.rows, tiles);
       one.x = {tiles, 0};
     }
-    for (std::int64_t k = 0; k < p.K; k += kColumns) {
-      one.width = panel_width<Real>(p.K, k / kColumns);
-      one.columns = std::min(one.width, p.K - k);
+    for (std::int64_t k = 0; k < p.K; k += width) {
+      one.columns = std::min(width, p.K - k);
+      one.width = one.columns > lanes ? width : lanes;
+      const std::int64_t next = k + width < p.K ? k + width : 0;
       for (std::int64_t r = 0; r < p.summed; ++r) {
+        __builtin_prefetch(p.x[r] + next, 0, 2);
         for (std::int64_t c = 0; c < one.width; c += lanes) {
           const std::int64_t some = std::min(lanes, one.columns - c);
           const Real* from = p.x[r] + k + c;
-          hn::Store(some == lanes ? hn::LoadU(d, from)
-                    : some > 0    ? load_first(d, from, some)
-                                  : hn::Zero(d),
-                    d, panel + r * one.width + c);
+          hn::Store(some == lanes ? hn::LoadU(d, from) : load_first(d, from, some), d,
+                    panel + r * one.width + c);
         }
       }
       one.y = {p.y[n] + k, p.y.stride};
