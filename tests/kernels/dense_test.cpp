@@ -354,7 +354,7 @@ INSTANTIATE_TEST_SUITE_P(
                     GradientShape{2, 33, 17, 1, false}, GradientShape{127, 31, 64, 0, true},
                     GradientShape{128, 16, 1, 3, false}, GradientShape{515, 100, 88, 4, true},
                     GradientShape{1000, 3, 200, 0, false}, GradientShape{37, 7, 100, 0, false},
-                    GradientShape{300, 11, 130, 1, true}, GradientShape{260, 167, 70, 2, false}));
+                    GradientShape{300, 21, 130, 1, true}, GradientShape{260, 167, 70, 2, false}));
 
 TEST(DenseWeightGradient, HasTheSameBitsHoweverItIsSharedOut) {
   const GradientShape shape{300, 77, 45, 2, true};
