@@ -26,8 +26,6 @@ constexpr int kMostRows = 10;
 constexpr int kMostRows = 6;
 #endif
 
-// The next tile's rows of x, which follow this one's where rows are dense, are fetched meanwhile.
-//
 // How far ahead of its use a packed panel is fetched: 2 KiB hide L3's latency (measured).
 constexpr std::size_t kPrefetchBytes = 2048;
 
@@ -117,6 +115,7 @@ HWY_NOINLINE void tile(D d, const PanelProduct<Real>& p, std::int64_t row0, std:
       if (p.x.stride != 0) __builtin_prefetch(x[0] + p.K * next, 0, 2);
       x[0] += next;
     } else {
+      // The next tile's rows, which follow this one's where rows are dense.
       __builtin_prefetch(x[kRows - 1] + p.x.stride + k * kRows);
     }
   }
